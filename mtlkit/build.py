@@ -1,0 +1,249 @@
+"""From a spec to a model: the one place where names become objects.
+
+    model = build_model({"input": [784], "encoder": "mlp", "tasks": {"price": {"outputs": 1}}})
+
+The model is first planned on the meta device, which takes no memory: that finds all shapes, counts the parameters and
+finds what can't work. Only then are parameters allocated, in the order encoders, heads, each in the order of the spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlkit.errors import MtlkitError, PluginError, Problem, SpecError, shown
+from mtlkit.feature import (
+    Shape,
+    check_padding,
+    feature_shape,
+    gives_padding,
+    ignores_padding,
+    joined_shape,
+    takes_mask,
+    written,
+)
+from mtlkit.graph import Encoder, Graph, Task
+from mtlkit.model import Model
+from mtlkit.naming import module_name
+from mtlkit.part import Part, make
+from mtlkit.registry import Registry, encoders, heads, losses, sharings
+from mtlkit.spec import DEFAULT_SPEC, check_spec
+from mtlkit.trunk import Trunk
+
+MAX_PARAMETERS = 1_000_000_000
+"""The default limit of `build_model`: 4 GB in single precision, some three times a ViT-Large."""
+
+
+def build_model(spec: Mapping[str, Any] | str | Path | None = None, *, max_parameters: int = MAX_PARAMETERS) -> Model:
+    """The model that a spec describes.
+
+    Args:
+        spec: a dict, or the path of a .toml, .json or .yaml file; `DEFAULT_SPEC` if left out. It is not modified.
+        max_parameters: a larger model is refused before any memory is taken.
+
+    Raises:
+        SpecError: all problems of the spec, each with its path.
+    """
+    checked = check_spec(DEFAULT_SPEC if spec is None else spec)
+    graph = Graph.of(checked)
+    plan = _plan(graph, max_parameters)
+    modules = {
+        name: _module(sharings, encoder.sharing, f"{encoder.path}.sharing", plan.trunks[name], graph.tasks_on(name))
+        for name, encoder in graph.encoders.items()
+    }
+    task_heads = {name: _head(task, plan.shapes[task.on]) for name, task in graph.tasks.items()}
+    task_losses = {name: _loss(task) for name, task in graph.tasks.items()}
+    return Model(
+        checked,
+        graph,
+        nn.ModuleDict({module_name(name): module for name, module in modules.items()}),
+        nn.ModuleDict({module_name(name): head for name, head in task_heads.items()}),
+        nn.ModuleDict({module_name(name): loss for name, loss in task_losses.items()}),
+        plan.padding,
+    )
+
+
+@dataclass
+class _Plan:
+    """What planning finds, by source: the shapes of features, whether they are padded, and each encoder's trunk."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    padded: dict[str, bool] = field(default_factory=dict)
+    trunks: dict[str, Trunk] = field(default_factory=dict)
+    padding: dict[str, int] = field(default_factory=dict)  # the id that pads an input, by the input's name
+    parameters: int = 0
+    # Heads of one kind on the same features have one shape; with a thousand tasks it is worth looking once.
+    heads: dict[str, tuple[Shape, int]] = field(default_factory=dict)
+
+
+def _plan(graph: Graph, max_parameters: int) -> _Plan:
+    plan = _Plan()
+    for one in graph.inputs.values():
+        plan.shapes[one.name] = one.shape
+        plan.dtypes[one.name] = getattr(torch, one.dtype)
+        plan.padded[one.name] = False
+    # Nothing that planning draws may change what the model itself draws.
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        for node in graph.order:
+            if isinstance(node, Encoder):
+                _plan_encoder(node, graph, plan)
+            else:
+                _plan_task(node, plan)
+            if plan.parameters > max_parameters:
+                raise _error(
+                    node.path,
+                    f"the model has {plan.parameters:,} parameters up to here, expected {max_parameters:,} at most. "
+                    "Make it smaller, or raise build_model(..., max_parameters=...)",
+                )
+    return plan
+
+
+def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
+    shape = _joined(node, plan)
+    dtypes = {plan.dtypes[source] for source in node.sources}
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    padded = any(plan.padded[source] for source in node.sources)
+    part, path = node.part, node.path
+    encoder = _module(encoders, part, path, shape)
+    reads = getattr(encoder, "input_dtype", None)
+    if dtype is None or (reads is not None and getattr(torch, reads) is not dtype):
+        cure = (
+            "Put an 'embedding' between"
+            if reads != "int64"
+            else 'Declare the input as {"shape": [...], "dtype": "int64"}'
+        )
+        found = "both kinds" if dtype is None else str(dtype).removeprefix("torch.")
+        raise _error(path, f"encoder {part['type']!r} reads {reads or 'one kind of numbers'}, found {found}. {cure}")
+    with _told(path, f"encoder {part['type']!r} on an input of {written(shape)}"):
+        check_padding(encoder, shape, padded, f"encoder {part['type']!r}")
+        made = feature_shape(encoder, shape, dtype)
+        _check_features(made)
+    padding = getattr(encoder, "padding_id", None)
+    if isinstance(padding, int):
+        plan.padding |= {source: padding for source in node.sources if source in graph.inputs}
+    trunk = Trunk(lambda: _module(encoders, part, path, shape), shape, made)
+    plan.trunks[node.name] = trunk
+    scheme = _module(sharings, node.sharing, f"{path}.sharing", trunk, graph.tasks_on(node.name))
+    plan.parameters += _count(scheme)
+    _check_readers(node, scheme, graph)
+    key = node.name
+    plan.shapes[key] = getattr(scheme, "output_shape", None) or made
+    plan.dtypes[key] = torch.float32
+    plan.padded[key] = gives_padding(encoder, padded, made)
+    _plan_taps(node, encoder, graph.taps(key), shape, dtype, plan)
+
+
+def _plan_taps(
+    node: Encoder, encoder: nn.Module, taps: tuple[int, ...], shape: Shape, dtype: torch.dtype, plan: _Plan
+) -> None:
+    stages = getattr(encoder, "stages", None) or []
+    for tap in taps:
+        if tap >= len(stages):
+            has = f"has {len(stages)} stages, 0 to {len(stages) - 1}" if stages else "has no stages"
+            raise _error(node.path, f"encoder {node.part['type']!r} {has}; '{node.name}:{tap}' is read of it")
+    for index, stage in enumerate(stages[: max(taps, default=-1) + 1]):
+        with _told(node.path, f"stage {index} of encoder {node.part['type']!r}"):
+            shape = feature_shape(stage, shape, dtype if index == 0 else torch.float32)
+        key = f"{node.name}:{index}"
+        plan.shapes[key], plan.dtypes[key] = shape, torch.float32
+        plan.padded[key] = plan.padded[node.name] and len(shape) == 2 and ignores_padding(stage)
+
+
+def _check_readers(node: Encoder, scheme: nn.Module, graph: Graph) -> None:
+    """Only features that all tasks see alike can be read by another encoder, or at a stage."""
+    if hasattr(scheme, "trunk"):
+        return
+    reader = next(iter(graph.readers(node.name)), None)
+    if reader is not None or graph.taps(node.name):
+        who = f"encoder {reader.name!r}" if reader else "a task on one of its stages"
+        raise _error(
+            f"{node.path}.sharing",
+            f"sharing {node.sharing['type']!r} gives each task features of its own, and {who} reads them; expected "
+            "'hard' on an encoder that others read. Put the scheme on the last encoder",
+        )
+
+
+def _plan_task(task: Task, plan: _Plan) -> None:
+    shape = plan.shapes[task.on]
+    key = f"{task.head} {task.outputs} {task.on}"
+    if key not in plan.heads:
+        head = _head(task, shape)
+        with _told(f"{task.path}.head", f"head {task.head['type']!r} on features {written(shape)}"):
+            if plan.padded[task.on] and None in shape and not takes_mask(head):
+                raise ValueError("its forward has no mask, so its results would depend on how much padding a batch has")
+            made = feature_shape(head, shape)
+            if task.outputs not in made:
+                raise ValueError(f"expected {task.outputs} outputs, found {written(made)}")
+        plan.heads[key] = made, _count(head)
+    made, parameters = plan.heads[key]
+    plan.shapes[task.key], plan.dtypes[task.key] = made, torch.float32
+    plan.padded[task.key] = plan.padded[task.on] and len(made) == 2
+    plan.parameters += parameters
+    _loss(task)
+
+
+def _joined(node: Encoder, plan: _Plan) -> Shape:
+    try:
+        return joined_shape([plan.shapes[source] for source in node.sources])
+    except ValueError as error:
+        raise _error(f"{node.path}.from", f"{', '.join(node.sources)}: {error}") from error
+
+
+def _head(task: Task, shape: Shape) -> nn.Module:
+    return _module(heads, task.head, f"{task.path}.head", shape, task.outputs)
+
+
+def _loss(task: Task) -> nn.Module:
+    return _module(losses, task.loss, f"{task.path}.loss", task.outputs)
+
+
+def _module(registry: Registry, part: Part, path: str, *context: object) -> nn.Module:
+    """What a part's factory makes, which must be a module; whatever goes wrong is a problem at `path`."""
+    what = f"{registry.kind} {part['type']!r}"
+    with _told(path, what):
+        made = make(registry, part, *context)
+    if not isinstance(made, nn.Module):
+        claim = registry.describe(part["type"])
+        raise PluginError(
+            f"{path}: {what} of {claim.owner} ({claim.target}) made {shown(made)}, expected a torch.nn.Module."
+        )
+    return made
+
+
+class _told:
+    """Turns what a part raises into a SpecError at its path. A factory says by a ValueError what it can't do."""
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path, self.what = path, what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, MtlkitError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, ValueError):
+            raise _error(self.path, str(error)) from error
+        detail = str(error).partition("\n")[0]
+        raise _error(self.path, f"{self.what} can't be built: {type(error).__name__}: {detail}") from error
+
+
+def _error(path: str, message: str) -> SpecError:
+    return SpecError([Problem(path, message)])
+
+
+def _check_features(shape: Shape) -> None:
+    if not 1 <= len(shape) <= 3:
+        raise ValueError(
+            f"expected features [D], [T, D] or [C, H, W], found {written(shape)}; flatten or pool what it gives"
+        )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,68 @@
+"""`sequential`: encoders one after the other.
+
+{"type": "sequential", "layers": [{"type": "cnn", "channels": [10, 20]}, {"type": "mlp", "hidden": [50]}]}
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mtlkit.feature import (
+    Mask,
+    Shape,
+    check_padding,
+    feature_shape,
+    gives_padding,
+    ignores_padding,
+    run_stages,
+)
+from mtlkit.option import EncoderPart
+from mtlkit.part import Part, make
+from mtlkit.registry import encoders
+
+
+class Sequential(nn.Sequential):
+    """Encoders applied in turn; each is a stage."""
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        *,
+        layers: Annotated[list[EncoderPart], Field(min_length=1, max_length=256)],
+    ) -> None:
+        super().__init__()
+        shape, padded = input_shape, False
+        for index, part in enumerate(layers):
+            assert isinstance(part, dict)  # checked and filled in before a factory is called
+            try:
+                layer, shape, padded = _made(part, shape, padded)
+            except ValueError as error:
+                raise ValueError(f"layers.{index}: {error}") from error
+            self.append(layer)
+        self.output_shape = shape
+        self.exact_padding = all(ignores_padding(layer) for layer in self)
+        # What the first layer reads, the whole reads.
+        if hasattr(self[0], "input_dtype"):
+            self.input_dtype = self[0].input_dtype
+        self.padding_id = getattr(self[0], "padding_id", None)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        return list(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_masked(x, None)[0]
+
+    def forward_masked(self, x: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
+        return run_stages(self.stages, x, mask)[-1]
+
+
+def _made(part: Part, shape: Shape, padded: bool) -> tuple[nn.Module, Shape, bool]:
+    """A layer, the shape of its features, and whether they are padded."""
+    layer = make(encoders, part, shape)
+    check_padding(layer, shape, padded, f"encoder {part['type']!r}")
+    made = feature_shape(layer, shape)
+    return layer, made, gives_padding(layer, padded, made)

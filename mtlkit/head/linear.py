@@ -1,0 +1,22 @@
+"""`linear`: one affine map of the pooled features; the default.
+
+{"type": "linear", "pool": "mean"}
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mtlkit.feature import Mask, Pool, Shape, feature_axis, pool, size
+
+
+class Linear(nn.Linear):
+    """One affine map: features -> [B, outputs]. Sequences and maps are pooled over steps and positions first."""
+
+    def __init__(self, input_shape: Shape, outputs: int, *, pool: Pool = "mean", bias: bool = True) -> None:
+        super().__init__(size((input_shape[feature_axis(input_shape)],), "head 'linear'"), outputs, bias)
+        self.pool: Pool = pool
+        self.output_shape = (outputs,)
+
+    def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
+        return super().forward(pool(x, mask, self.pool))  # [B, outputs]

@@ -1,0 +1,166 @@
+"""The built-in losses. A loss says what a task's labels are, how to train on them, and what its prediction is.
+
+    {"type": "cross_entropy", "label_smoothing": 0.1, "class_weights": [1.0, 5.0]}
+
+A loss is an `nn.Module` whose factory takes `(outputs, *, options)` and whose forward gives the mean loss of the
+labelled outputs it gets; what is unlabelled is left out before. Attributes of the class, all optional:
+
+- `labels`: what is left out. "class": [B] or [B, T] class indices, -100 where missing; "element": each value
+  of [B, outputs] by itself, NaN where missing; "row" (the default): a whole example as soon as one value is NaN.
+- `problem`: what metrics fit ("multiclass", "binary", "multilabel", "regression", "count").
+- `default_metrics`: names of metrics.
+- `predict(output)`: what people read: class probabilities, a rate, a value (the default: the output itself).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlkit.feature import feature_axis
+from mtlkit.option import Positive, Probability
+
+Labels = Literal["class", "element", "row"]
+_Weights = Annotated[list[Positive], Field(max_length=1_000_000)]
+
+
+class Loss(nn.Module):
+    """What the built-in losses share: values compared one by one, predicted as they are."""
+
+    labels: ClassVar[Labels] = "element"
+    problem: ClassVar[str] = "regression"
+    default_metrics: ClassVar[tuple[str, ...]] = ("mae",)
+
+    def predict(self, output: Tensor) -> Tensor:
+        return output
+
+
+class MSE(Loss):
+    """Mean squared error."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(output, target)
+
+
+class MAE(Loss):
+    """Mean absolute error."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.l1_loss(output, target)
+
+
+class Huber(Loss):
+    """Squared for errors below `delta`, linear above (Huber 1964)."""
+
+    def __init__(self, outputs: int, *, delta: Positive = 1.0) -> None:
+        super().__init__()
+        self.delta = delta
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.huber_loss(output, target, delta=self.delta)
+
+
+class CrossEntropy(Loss):
+    """Softmax cross-entropy over class indices; `class_weights` has one weight a class."""
+
+    class_weights: Tensor | None
+
+    labels = "class"
+    problem = "multiclass"
+    default_metrics = ("accuracy",)
+
+    def __init__(
+        self, outputs: int, *, class_weights: _Weights | None = None, label_smoothing: Probability = 0.0
+    ) -> None:
+        super().__init__()
+        if outputs < 2:
+            raise ValueError(
+                "cross_entropy needs an output for each of at least 2 classes; found outputs 1. Use loss 'bce' for yes "
+                "or no"
+            )
+        self.label_smoothing = label_smoothing
+        if class_weights is not None and len(class_weights) != outputs:
+            raise ValueError(
+                f"class_weights needs one weight for each of the {outputs} classes; found {len(class_weights)}"
+            )
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output, target, weight=self.class_weights, label_smoothing=self.label_smoothing)
+
+    def predict(self, output: Tensor) -> Tensor:
+        return output.softmax(1 + feature_axis(tuple(output.shape[1:])))
+
+
+class BCE(Loss):
+    """Binary cross-entropy on logits: each output is a yes-or-no question of its own. Labels are 0.0 and 1.0.
+
+    `positive_weight` multiplies the loss of the positive labels, for rare ones.
+    """
+
+    positive_weight: Tensor | None
+
+    problem = "binary"
+    default_metrics = ("accuracy", "auroc")
+
+    def __init__(self, outputs: int, *, positive_weight: Positive | None = None) -> None:
+        super().__init__()
+        weight = None if positive_weight is None else torch.tensor(positive_weight)
+        self.register_buffer("positive_weight", weight, persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(output, target, pos_weight=self.positive_weight)
+
+    def predict(self, output: Tensor) -> Tensor:
+        return output.sigmoid()
+
+
+class MultilabelBCE(BCE):
+    """Binary cross-entropy over several labels of one example, measured label by label."""
+
+    problem = "multilabel"
+    default_metrics = ("f1", "auroc")
+
+
+class MultilabelMargin(Loss):
+    """Multi-label soft margin over whole rows of labels (`torch.nn.MultiLabelSoftMarginLoss`)."""
+
+    labels = "row"
+    problem = "multilabel"
+    default_metrics = ("f1", "auroc")
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.multilabel_soft_margin_loss(output, target)
+
+    def predict(self, output: Tensor) -> Tensor:
+        return output.sigmoid()
+
+
+class Poisson(Loss):
+    """Poisson negative log-likelihood of counts; the output is the logarithm of the rate, the prediction the rate."""
+
+    problem = "count"
+    default_metrics = ("poisson_deviance",)
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.poisson_nll_loss(output, target, log_input=True)
+
+    def predict(self, output: Tensor) -> Tensor:
+        return output.exp()

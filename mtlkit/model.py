@@ -1,0 +1,252 @@
+"""The model that a spec describes: an ordinary `nn.Module` from inputs to {task: output}.
+
+    out = model(x)                        # {"digit": [B, 10], "slant": [B, 1]}
+    out = model(x, tasks=["slant"])       # runs only what this task needs
+    model.save("m/")
+
+Outputs are logits where the loss takes logits; `model.predict(x)` gives probabilities and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mtlkit.errors import DataError, MtlkitError, nearest, shown
+from mtlkit.feature import Mask, apply, join, run_stages, takes_mask, written
+from mtlkit.graph import Encoder, Graph, Input
+from mtlkit.naming import module_name
+from mtlkit.spec import Spec
+
+Value = tuple[Tensor, Mask]
+Inputs = Tensor | Mapping[str, Tensor]
+
+# Plans of different sets of tasks that are kept; a user who draws sets at random must not fill the memory.
+_MAX_PLANS = 256
+
+
+class Model(nn.Module):
+    """Inputs to the outputs of tasks. Made by `build_model` or `load`.
+
+    Attributes:
+        spec: the spec with every default filled in; `build_model(model.spec)` makes the same architecture.
+        graph: which encoders and tasks read one another.
+        encoders: the sharing scheme of each encoder, which holds the encoder itself.
+        heads, losses: one module a task.
+        padding: the id that pads each input that has one.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        graph: Graph,
+        encoders: nn.ModuleDict,
+        heads: nn.ModuleDict,
+        losses: nn.ModuleDict,
+        padding: dict[str, int],
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.graph = graph
+        self.encoders = encoders
+        self.heads = heads
+        self.losses = losses
+        self.padding = padding
+        self._read_ahead = {source for node in graph.order for source in node.sources}
+        self._plans: dict[tuple[str, ...] | None, _Plan] = {}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the tasks, in the order of the spec."""
+        return tuple(self.graph.tasks)
+
+    def forward(self, x: Inputs, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """The output of each task.
+
+        Args:
+            x: [B, *input_shape], or {input name: such a tensor}.
+            tasks: run only what these need; all if left out.
+
+        Raises:
+            DataError: an input is missing, unknown, or has another shape or kind of numbers than the spec declares.
+        """
+        plan = self._plan_for(tasks)
+        values: dict[str, Value] = self._inputs(x, plan.inputs)
+        outputs: dict[str, Tensor] = {}
+        for step in plan.steps:
+            step.run(self, values, outputs)
+        return {task: outputs[task] for task in plan.tasks}
+
+    def predict(self, x: Inputs, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """What people read, by task: class probabilities, rates, values. Arguments as of `forward`."""
+        return {task: self.as_prediction(task, output) for task, output in self(x, tasks).items()}
+
+    def as_prediction(self, task: str, output: Tensor) -> Tensor:
+        """The prediction of a task for its output: probabilities for logits, say."""
+        predict = getattr(self.loss(task), "predict", None)
+        return output if predict is None else predict(output)
+
+    def scheme(self, encoder: str) -> nn.Module:
+        """The sharing scheme of an encoder, by the encoder's name."""
+        return self.encoders[module_name(encoder)]
+
+    def head(self, task: str) -> nn.Module:
+        """The head of a task, by the task's name."""
+        return self.heads[module_name(task)]
+
+    def loss(self, task: str) -> nn.Module:
+        """The loss of a task, by the task's name."""
+        return self.losses[module_name(task)]
+
+    def save(self, path: str | Path) -> None:
+        """Write model.safetensors, spec.json and manifest.json into a folder, which `mtlkit.load` reads.
+
+        Raises:
+            CheckpointError: the folder can't be written; what was there before is left as it was.
+        """
+        from mtlkit.saving import save
+
+        save(self, path)
+
+    def _inputs(self, x: Inputs, wanted: Sequence[str]) -> dict[str, Value]:
+        inputs = self.graph.inputs
+        if isinstance(x, Mapping):
+            for name in x:
+                if name not in inputs:
+                    raise DataError(
+                        f"found the input {shown(name)}, which the spec does not declare.{nearest(name, list(inputs))} "
+                        f"Inputs: {', '.join(inputs)}"
+                    )
+            missing = [name for name in wanted if name not in x]
+            if missing:
+                raise DataError(f"the input {missing[0]!r} is missing; found {', '.join(x) or 'none'}")
+            given = {name: x[name] for name in wanted}
+        elif len(inputs) == 1:
+            given = dict.fromkeys(wanted, x)
+        else:
+            raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
+        return {name: (check_input(inputs[name], value), None) for name, value in given.items()}
+
+    def _plan_for(self, tasks: Sequence[str] | None) -> _Plan:
+        key = None if tasks is None else tuple(tasks)
+        if key not in self._plans:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = self._planned(self.tasks if key is None else key)
+        return self._plans[key]
+
+    def _planned(self, tasks: tuple[str, ...]) -> _Plan:
+        for task in tasks:
+            if task not in self.graph.tasks:
+                raise MtlkitError(
+                    f"no task named {shown(task)}.{nearest(task, self.tasks)} Tasks: {', '.join(self.tasks)}"
+                )
+        needed = self.graph.needed(tasks)
+        steps: list[_Encode | _Share | _Decode] = []
+        per_task: set[str] = set()
+        for node in self.graph.order:
+            if node.key not in needed:
+                continue
+            if not isinstance(node, Encoder):
+                source = f"{node.on}/{node.name}" if node.on in per_task else node.on
+                fed = node.key in self._read_ahead
+                steps.append(_Decode(node.name, source, node.key if fed else None, takes_mask(self.head(node.name))))
+            elif hasattr(self.scheme(node.name), "trunk"):
+                steps.append(_Encode(node.name, node.sources, self.graph.taps(node.name)))
+            else:
+                on = tuple(task for task in self.graph.tasks_on(node.name) if self.graph.tasks[task].key in needed)
+                per_task.add(node.name)
+                steps.append(_Share(node.name, node.sources, on))
+        read = {source for step in steps for source in step.reads}
+        return _Plan(tasks, tuple(name for name in self.graph.inputs if name in read), tuple(steps))
+
+
+@dataclass(frozen=True)
+class _Encode:
+    """Run an encoder that all who read it see alike."""
+
+    name: str
+    reads: tuple[str, ...]
+    taps: tuple[int, ...]
+
+    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor]) -> None:
+        x, mask = join([values[source] for source in self.reads])
+        trunk: Any = model.scheme(self.name).trunk
+        if not self.taps:
+            values[self.name] = apply(trunk, x, mask)
+            return
+        made = run_stages(trunk.stages, x, mask)
+        values[self.name] = made[-1]
+        for tap in self.taps:
+            values[f"{self.name}:{tap}"] = made[tap]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Run a scheme that gives each task features of its own."""
+
+    name: str
+    reads: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor]) -> None:
+        x, mask = join([values[source] for source in self.reads])
+        for task, value in model.scheme(self.name)(x, mask, self.tasks).items():
+            values[f"{self.name}/{task}"] = value
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """Run a head, and its prediction where an encoder reads it (`feeds` is then the source's name)."""
+
+    task: str
+    source: str
+    feeds: str | None
+    masked: bool
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.source,)
+
+    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor]) -> None:
+        x, mask = values[self.source]
+        head = model.head(self.task)
+        output = head(x, mask) if self.masked else head(x)
+        outputs[self.task] = output
+        if self.feeds is not None:
+            values[self.feeds] = model.as_prediction(self.task, output), mask if output.ndim == 3 else None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The steps that some tasks need, in order, and the inputs that these read."""
+
+    tasks: tuple[str, ...]
+    inputs: tuple[str, ...]
+    steps: tuple[_Encode | _Share | _Decode, ...]
+
+
+def check_input(declared: Input, value: object) -> Tensor:
+    """`value`, if it is a batch of what the spec declares.
+
+    Raises:
+        DataError: it is no tensor, or its shape or kind of numbers is another.
+    """
+    expected = f"[B, {written(declared.shape)[1:]}"
+    if not isinstance(value, Tensor):
+        raise DataError(f"input {declared.name!r}: expected a tensor {expected}, found {type(value).__name__}")
+    fits = value.ndim == len(declared.shape) + 1 and all(
+        n is None or n == m for n, m in zip(declared.shape, value.shape[1:], strict=True)
+    )
+    if not fits:
+        raise DataError(f"input {declared.name!r}: expected {expected}, found {list(value.shape)}")
+    if value.is_floating_point() != (declared.dtype == "float32"):
+        raise DataError(
+            f"input {declared.name!r}: expected {declared.dtype}, found {str(value.dtype).removeprefix('torch.')}. "
+            "Convert it, or declare its dtype in the spec"
+        )
+    return value

@@ -1,0 +1,183 @@
+"""Parts: `{"type": NAME, **options}`, or just `NAME`, checked against a factory and made into an object.
+
+The signature is the schema. A factory's positional arguments are its context (an encoder's input shape, say), its
+keyword-only arguments are the options that a spec may set:
+
+    problems: list[Problem] = []
+    part = check(mtlkit.encoders, {"type": "mlp", "hidden": [64]}, "encoder", problems)
+    # {"type": "mlp", "hidden": [64], "activation": "relu", "dropout": 0.0, "norm": "none"}
+    mlp = make(mtlkit.encoders, part, (784,))
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mtlkit.errors import PluginError, Problem, UnknownNameError, nearest, shown
+from mtlkit.option import PartOf
+from mtlkit.registry import Registry, balancers, datasets, encoders, heads, losses, metrics, sharings
+
+Part = dict[str, Any]
+
+# Keys of a spec's entry that are not the factory's: where a part stands in the graph.
+RESERVED = ("type", "from", "sharing")
+
+_REGISTRIES = {r.kind: r for r in (encoders, heads, losses, metrics, sharings, balancers, datasets)}
+
+# Strict: True is no int, "3" and 3.0 are no int. Names of options may be any, also those of pydantic's own methods.
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+def check(registry: Registry, raw: object, path: str, problems: list[Problem]) -> Part | None:
+    """`raw` as a part with every default filled in, or None after adding what is wrong to `problems`.
+
+    Args:
+        registry: where its name is looked up.
+        raw: a name, or a dict with "type" and options; pure data.
+        path: where it stands in the spec, for the messages.
+    """
+    part = {"type": raw} if isinstance(raw, str) else raw
+    if not isinstance(part, dict):
+        found = f"found {shown(raw)}, expected the name of a {registry.kind} or a table with its 'type'"
+        problems.append(Problem(path, f"{found}. Names: {', '.join(registry)}"))
+        return None
+    name = part.get("type")
+    if not isinstance(name, str):
+        found = f"found {shown(name)}" if "type" in part else "is missing"
+        problems.append(
+            Problem(f"{path}.type", f"{found}, expected the name of a {registry.kind}: {', '.join(registry)}")
+        )
+        return None
+    try:
+        schema = options_schema(registry[name])
+    except (UnknownNameError, PluginError) as error:
+        problems.append(Problem(path if isinstance(raw, str) else f"{path}.type", str(error)))
+        return None
+    options = validate(schema, {k: v for k, v in part.items() if k != "type"}, path, problems)
+    if options is None or not _check_nested(schema, options, path, problems):
+        return None
+    return {"type": name, **options}
+
+
+def make(registry: Registry, part: Part, *context: object) -> Any:
+    """The object that a checked part describes: its factory called with `context` and the options."""
+    return registry[part["type"]](*context, **{k: v for k, v in part.items() if k != "type"})
+
+
+def validate(
+    schema: type[BaseModel], options: dict[str, Any], path: str, problems: list[Problem]
+) -> dict[str, Any] | None:
+    """`options` checked strictly, with defaults filled in, as pure data; or None after adding to `problems`."""
+    try:
+        # As JSON, because a spec's arrays are the tuples of a signature.
+        checked = schema.model_validate_json(json.dumps(options))
+    except ValidationError as error:
+        known = [field.alias or name for name, field in schema.model_fields.items()]
+        problems += [_problem(details, path, known) for details in error.errors(include_url=False)]
+        return None
+    # A signature writes the default of a list as a tuple, which is no mistake.
+    return checked.model_dump(mode="json", by_alias=True, warnings=False)
+
+
+@lru_cache(maxsize=1024)
+def options_schema(factory: Callable[..., Any]) -> type[BaseModel]:
+    """The keyword-only arguments of `factory` as a pydantic model.
+
+    Raises:
+        PluginError: the signature takes `*args` or `**kwargs`, or an annotation can't be read.
+    """
+    where = f"{factory.__module__}:{getattr(factory, '__qualname__', factory)}"
+    try:
+        fields: dict[str, Any] = {}
+        for index, parameter in enumerate(inspect.signature(factory).parameters.values()):
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise TypeError(f"{parameter} hides which options there are; name each of them")
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                continue
+            if parameter.name in RESERVED:
+                raise TypeError(f"the option {parameter.name!r} can't be set: a spec uses this key itself")
+            default = ... if parameter.default is parameter.empty else parameter.default
+            # Fields are numbered and known by their alias, since pydantic reserves names such as "copy" and "schema".
+            fields[f"option_{index}"] = (
+                _annotation(parameter, factory),
+                Field(default, alias=parameter.name),
+            )
+        return pydantic.create_model(where, __config__=_STRICT, **fields)
+    except (TypeError, NameError, ValueError, pydantic.PydanticUserError) as error:
+        raise PluginError(f"the signature of {where} is no schema: {error}.") from error
+
+
+def _annotation(parameter: inspect.Parameter, factory: Callable[..., Any]) -> Any:
+    """The type of one option. Other annotations of the signature may name what is imported for type checking only."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    function = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
+    alone = SimpleNamespace(__annotations__={"option": parameter.annotation})
+    return get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)["option"]
+
+
+def _check_nested(schema: type[BaseModel], options: dict[str, Any], path: str, problems: list[Problem]) -> bool:
+    """Check the options that are parts themselves, in place. Returns whether all were right."""
+    before = len(problems)
+    for field in schema.model_fields.values():
+        notes = [*field.metadata, *_notes(field.annotation)]
+        kind = next((note.kind for note in notes if isinstance(note, PartOf)), None)
+        if kind is None or options[field.alias or ""] is None:
+            continue
+        registry, where, value = _REGISTRIES[kind], f"{path}.{field.alias}", options[field.alias or ""]
+        if isinstance(value, list):
+            options[field.alias or ""] = [
+                check(registry, item, f"{where}.{index}", problems) for index, item in enumerate(value)
+            ]
+        else:
+            options[field.alias or ""] = check(registry, value, where, problems)
+    return len(problems) == before
+
+
+def _notes(annotation: Any) -> Iterator[object]:
+    """What is noted on an annotation such as `list[EncoderPart]`, at any depth."""
+    if get_origin(annotation) is Annotated:
+        yield from annotation.__metadata__
+    for inner in get_args(annotation):
+        yield from _notes(inner)
+
+
+_EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "finite_number": "a finite number",
+}
+
+
+def _problem(details: Any, path: str, known: list[str]) -> Problem:
+    """A pydantic error in our words: what was found, what was expected, the nearest name."""
+    # Tags such as "list[int]" or "function-wrap" in a location name a branch of a union, not a key that was written.
+    steps = [str(s) for s in details["loc"] if not re.search(r"[\[\]()]|^(str|int|float|bool|dict|none)$", str(s))]
+    where = ".".join([path, *steps]) if path else ".".join(steps)
+    if details["type"] == "extra_forbidden":
+        name = steps[-1]
+        return Problem(where, f"unknown option.{nearest(name, known)} Options: {', '.join(known) or 'none'}")
+    if details["type"] == "missing":
+        return Problem(where, "is required and missing")
+    expected = _EXPECTED.get(details["type"]) or _worded(details["msg"])
+    return Problem(where, f"found {shown(details['input'])}, expected {expected}")
+
+
+def _worded(message: str) -> str:
+    """pydantic's "Input should be greater than 0" as the end of "expected ..."."""
+    return re.sub(r"^(Input|Value error,|List|Tuple|String|Dictionary) ?(should|must)? ?(be|have)? ?", "", message)

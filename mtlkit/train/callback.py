@@ -1,0 +1,37 @@
+"""Callbacks: what a user wants done at points of the loop.
+
+class Stop(mtlkit.Callback):
+    def on_epoch_end(self, trainer, record):
+        if record["train"]["digit"]["loss"] < 0.01:
+            trainer.stop()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mtlkit.train.history import History
+    from mtlkit.train.trainer import Trainer
+
+
+class Callback:
+    """Does nothing; override what you need. `trainer.model`, `trainer.step` and `trainer.stop()` are at hand."""
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Before the first step."""
+
+    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
+        """Before the first batch of an epoch; the first epoch is 1."""
+
+    def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
+        """After an optimiser step, with the unweighted losses of its last batch (scalars on the device)."""
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        """After an epoch and its validation, with its record in the history."""
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        """After the last step, with the best weights restored where `patience` says so."""

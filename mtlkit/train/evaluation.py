@@ -1,0 +1,96 @@
+"""The loss and metrics of each task over a data set.
+
+scores = evaluate(model, batches, device)      # {"digit": {"loss": 0.21, "accuracy": 0.93}, ...}
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.label import count, for_metrics, select
+from mtlkit.model import Model
+from mtlkit.part import make
+from mtlkit.registry import metrics
+from mtlkit.train.examples import Batch, check_against_output
+
+Scores = dict[str, dict[str, float]]
+
+
+def evaluate(
+    model: Model,
+    batches: Iterable[Batch],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Scores:
+    """Loss and metrics of each task, over the labels that are there; NaN for a task without any.
+
+    The model is put into evaluation mode and back.
+    """
+    was_training = model.training
+    model.eval()
+    tallies = {task: _Tally(model, task, device) for task in model.tasks}
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                x = {name: value.to(device) for name, value in batch.x.items()}
+                with autocast():
+                    outputs = model(x, tasks=tuple(task for task in model.tasks if task in batch.targets))
+                for task, output in outputs.items():
+                    target = batch.targets[task].to(device)
+                    tallies[task].add(output.float(), target, task in batch.complete)
+    finally:
+        model.train(was_training)
+    return {task: tally.scores() for task, tally in tallies.items()}
+
+
+class _Tally:
+    """One task's loss and metrics so far."""
+
+    def __init__(self, model: Model, task: str, device: torch.device) -> None:
+        declared = model.graph.tasks[task]
+        self.task, self.loss = task, model.loss(task)
+        problem = getattr(self.loss, "problem", "regression")
+        self.metrics = {
+            part["type"]: make(metrics, part, problem, declared.outputs).to(device) for part in declared.metrics
+        }
+        self.total = torch.zeros((), device=device)
+        self.labels = 0
+
+    def add(self, output: Tensor, target: Tensor, complete: bool) -> None:
+        check_against_output(self.task, getattr(self.loss, "labels", "row"), output, target)
+        selected, labels = select(self.loss, output, target, complete)
+        number = count(self.loss, labels)
+        if not number:
+            return
+        self.total += self.loss(selected, labels) * number
+        self.labels += number
+        if self.metrics:
+            predicted, known = for_metrics(self.loss, output, target)
+            for metric in self.metrics.values():
+                metric.update(predicted, known)
+
+    def scores(self) -> dict[str, float]:
+        if not self.labels:
+            return dict.fromkeys(["loss", *self.metrics], math.nan)
+        loss = float(self.total) / self.labels
+        return {"loss": loss, **{name: _computed(metric) for name, metric in self.metrics.items()}}
+
+
+def _computed(metric: Any) -> float:
+    """A metric's value, or NaN where it is undefined: torchmetrics gives 0 and a warning then."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            value = float(metric.compute())
+        except ValueError:
+            # R2 of fewer than two labels, say.
+            return math.nan
+    undefined = any("meaningless" in str(w.message) or "No positive" in str(w.message) for w in caught)
+    return math.nan if undefined else value

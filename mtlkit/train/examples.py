@@ -1,0 +1,253 @@
+"""From what a user has to batches: tensors, arrays, a Dataset or a DataLoader.
+
+    batches(model, (x, {"digit": y}), batch_size=64, shuffle=generator)     # re-iterable; yields Batch(x, targets)
+
+Labels are checked once where they lie in memory, batch by batch where they come from a loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mtlkit.errors import DataError, nearest, shown
+from mtlkit.label import MISSING_CLASS, has_missing
+from mtlkit.model import Inputs, Model, check_input
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs by name, targets by task (a task may be absent), and the tasks known to have every label."""
+
+    x: dict[str, Tensor]
+    targets: dict[str, Tensor]
+    complete: frozenset[str] = frozenset()
+
+
+class Batches(Protocol):
+    """Batches of one epoch, each time it is iterated. `len` raises TypeError where it is not known."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+    def __len__(self) -> int: ...
+
+
+def batches(model: Model, data: Any, batch_size: int, shuffle: torch.Generator | None = None) -> Batches:
+    """The batches of `data`, in an order that `shuffle` draws, or in their own.
+
+    Args:
+        data: `(x, {task: y})` of tensors or arrays; a Dataset of such pairs of single examples; or a DataLoader or
+            any other iterable (with an end, and that can be iterated again) of such pairs of batches.
+
+    Raises:
+        DataError: it is none of these, or inputs or labels do not fit the model.
+    """
+    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Mapping):
+        return TensorBatches(model, data[0], data[1], batch_size, shuffle)
+    if isinstance(data, DataLoader):
+        return LoaderBatches(model, data)
+    if isinstance(data, IterableDataset):
+        return LoaderBatches(model, DataLoader(data, batch_size, collate_fn=Collate(model)))
+    if isinstance(data, Dataset):
+        loader = DataLoader(data, batch_size, shuffle=shuffle is not None, generator=shuffle, collate_fn=Collate(model))
+        return LoaderBatches(model, loader)
+    if isinstance(data, Iterable) and not isinstance(data, Mapping | Tensor | str | tuple):
+        return LoaderBatches(model, data)
+    raise DataError(
+        f"found data of type {type(data).__name__}, expected (x, {{task: y}}), a Dataset or a DataLoader of such pairs"
+    )
+
+
+class TensorBatches:
+    """Batches cut from tensors in memory by indices."""
+
+    def __init__(
+        self,
+        model: Model,
+        x: Any,
+        targets: Mapping[str, Any],
+        batch_size: int,
+        shuffle: torch.Generator | None,
+    ) -> None:
+        self.x = checked_inputs(model, x)
+        self.rows = len(next(iter(self.x.values())))
+        self.targets = {task: checked_target(model, task, y) for task, y in targets.items()}
+        for task, target in self.targets.items():
+            if len(target) != self.rows:
+                raise DataError(f"task {task!r}: found {len(target)} labels for {self.rows} examples")
+        if not self.rows:
+            raise DataError("found no example; expected at least one")
+        self.complete = frozenset(task for task, target in self.targets.items() if not has_missing(target))
+        self.batch_size, self.shuffle = batch_size, shuffle
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = None if self.shuffle is None else torch.randperm(self.rows, generator=self.shuffle)
+        for start in range(0, self.rows, self.batch_size):
+            stop = start + self.batch_size
+            # In their own order rows are a view, no copy.
+            rows = slice(start, stop) if order is None else order[start:stop]
+            yield Batch(
+                {name: value[rows] for name, value in self.x.items()},
+                {task: target[rows] for task, target in self.targets.items()},
+                self.complete,
+            )
+
+
+class LoaderBatches:
+    """The batches that a user's own loader gives, checked one by one."""
+
+    def __init__(self, model: Model, loader: Iterable[Any]) -> None:
+        self.model, self.loader = model, loader
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for found in self.loader:
+            if not isinstance(found, Sequence) or len(found) != 2 or not isinstance(found[1], Mapping):
+                raise DataError(f"found a batch {type(found).__name__}, expected a pair (x, {{task: y}})")
+            x, targets = found
+            yield Batch(
+                checked_inputs(self.model, x),
+                {task: checked_target(self.model, task, target) for task, target in targets.items()},
+            )
+
+
+class Collate:
+    """Single examples to a batch. Sequences are padded to the longest: ids with their padding id, labels as missing."""
+
+    def __init__(self, model: Model) -> None:
+        self.inputs = model.graph.inputs
+        self.padding = model.padding
+
+    def __call__(self, examples: Sequence[tuple[Any, Mapping[str, Any]]]) -> tuple[Any, dict[str, Tensor]]:
+        xs = [x if isinstance(x, Mapping) else {next(iter(self.inputs)): x} for x, _ in examples]
+        x = {name: self._stack_input(name, [as_tensor(one[name]) for one in xs]) for name in xs[0]}
+        tasks = {task: None for _, targets in examples for task in targets}
+        return x, {task: self._stack_targets(task, [y.get(task) for _, y in examples]) for task in tasks}
+
+    def _stack_input(self, name: str, values: list[Tensor]) -> Tensor:
+        if len({value.shape for value in values}) == 1:
+            return torch.stack(values)
+        padding = self.padding.get(name)
+        if padding is None:
+            raise DataError(
+                f"input {name!r}: found examples of different shapes, {list(values[0].shape)} and others, and no "
+                "padding id. Read it with an 'embedding' that has one, or bring the examples to one shape"
+            )
+        return _padded(values, padding)
+
+    def _stack_targets(self, task: str, values: list[Any]) -> Tensor:
+        tensors = [None if value is None else as_tensor(value) for value in values]
+        like = next(t for t in tensors if t is not None)
+        missing = float("nan") if like.is_floating_point() else MISSING_CLASS
+        present = [torch.full_like(like, missing) if t is None else t for t in tensors]
+        same = len({t.shape for t in present}) == 1
+        return torch.stack(present) if same else _padded(present, missing)
+
+
+def _padded(values: list[Tensor], fill: float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A tensor of what a user has, in the precision that models compute in: float32, or int64 for whole numbers."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"found {type(value).__name__}, expected a tensor or an array of numbers: {error}") from error
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def checked_inputs(model: Model, x: Inputs | Any) -> dict[str, Tensor]:
+    """Inputs by name, as the spec declares them.
+
+    Raises:
+        DataError: one is missing or unknown, has another shape or kind, or they differ in length.
+    """
+    inputs = model.graph.inputs
+    if not isinstance(x, Mapping):
+        if len(inputs) > 1:
+            raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
+        x = dict.fromkeys(inputs, x)
+    if set(x) != set(inputs):
+        raise DataError(f"found the inputs {', '.join(map(str, x))}; expected {', '.join(inputs)}")
+    checked = {}
+    for name, declared in inputs.items():
+        value = as_tensor(x[name])
+        if declared.dtype == "float32":
+            value = value.float()
+        checked[name] = check_input(declared, value)
+    lengths = {name: len(value) for name, value in checked.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the inputs differ in their number of examples: {lengths}")
+    return checked
+
+
+def checked_target(model: Model, task: str, target: Any) -> Tensor:
+    """A task's labels as its loss takes them: int64 class indices, or float32 values [N, outputs, ...].
+
+    For a task with one output [N] is read as [N, 1].
+
+    Raises:
+        DataError: the task is unknown, or the labels have another kind, shape or range.
+    """
+    declared = model.graph.tasks.get(task)
+    if declared is None:
+        names = ", ".join(model.tasks)
+        raise DataError(f"found labels of {shown(task)}, which is no task.{nearest(task, model.tasks)} Tasks: {names}")
+    y = as_tensor(target)
+    if getattr(model.loss(task), "labels", "row") == "class":
+        return _checked_classes(task, y, declared.outputs)
+    y = y.float()
+    if declared.outputs == 1 and y.ndim == 1:
+        y = y.unsqueeze(1)
+    if y.ndim < 2 or declared.outputs not in y.shape[1:]:
+        raise DataError(f"task {task!r}: expected targets [B, {declared.outputs}], found {list(y.shape)}")
+    if getattr(model.loss(task), "problem", "") in ("binary", "multilabel"):
+        known = y[~y.isnan()]
+        if bool(((known != 0) & (known != 1)).any()):
+            raise DataError(f"task {task!r}: expected labels 0 and 1 (NaN where missing), found {_examples(known)}")
+    return y
+
+
+def _checked_classes(task: str, y: Tensor, classes: int) -> Tensor:
+    if y.is_floating_point():
+        raise DataError(
+            f"task {task!r}: expected class indices (integers, {MISSING_CLASS} where missing), found {y.dtype} "
+            f"{list(y.shape)}. Convert them with .long(), one-hot rows with .argmax(1)"
+        )
+    wrong = y[((y < 0) | (y >= classes)) & (y != MISSING_CLASS)]
+    if len(wrong):
+        raise DataError(
+            f"task {task!r}: expected classes 0 to {classes - 1} ({MISSING_CLASS} where missing), "
+            f"found {_examples(wrong)}"
+        )
+    return y
+
+
+def _examples(values: Tensor) -> str:
+    found = values.unique()
+    return ", ".join(f"{v:g}" for v in found[:5].tolist()) + (", ..." if len(found) > 5 else "")
+
+
+def check_against_output(task: str, labels: str, output: Tensor, target: Tensor) -> None:
+    """Refuse a target that would broadcast against its output instead of matching it.
+
+    Raises:
+        DataError: their shapes do not belong together.
+    """
+    expected = list(output.shape)
+    if labels == "class":
+        del expected[1 if output.ndim == 4 else -1]
+    if list(target.shape) != expected:
+        raise DataError(
+            f"task {task!r}: expected targets {expected} for outputs {list(output.shape)}, found {list(target.shape)}"
+        )

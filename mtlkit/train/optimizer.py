@@ -1,0 +1,142 @@
+"""Optimisers and schedules by name, with torch's own options.
+
+    {"type": "adamw", "lr": 3e-4, "weight_decay": {"encoder": 0.01, "head": 0.0}}
+    {"type": "one_cycle", "max_lr": 4e-3}
+
+`lr` defaults to 1e-3. `weight_decay` is one number, or one for each role. Schedules count optimiser steps.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
+
+from mtlkit.errors import Problem, SpecError, nearest, shown
+from mtlkit.model import Model
+from mtlkit.part import Part
+
+_OPTIMIZERS: dict[str, type[Optimizer]] = {
+    name.lower(): getattr(torch.optim, name)
+    for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD")
+}
+_DEFAULT_LR = 1e-3
+_ROLES = ("encoder", "head")
+
+# Each is made for (optimizer, total number of steps), with the options that torch gives it.
+_SCHEDULERS: dict[str, tuple[type[LRScheduler], Callable[[int], dict[str, Any]]]] = {
+    "one_cycle": (lr_scheduler.OneCycleLR, lambda total: {"total_steps": total}),
+    "cosine": (lr_scheduler.CosineAnnealingLR, lambda total: {"T_max": total}),
+    "linear": (
+        lr_scheduler.LinearLR,
+        lambda total: {"start_factor": 1.0, "end_factor": 0.0, "total_iters": total},
+    ),
+    "polynomial": (lr_scheduler.PolynomialLR, lambda total: {"total_iters": total}),
+    "step": (lr_scheduler.StepLR, lambda total: {}),
+    "multi_step": (lr_scheduler.MultiStepLR, lambda total: {}),
+    "exponential": (lr_scheduler.ExponentialLR, lambda total: {}),
+}
+
+
+def check_optimizer(raw: str | Part) -> Part:
+    """The optimiser's part, checked against torch's signature.
+
+    Raises:
+        SpecError: it has an unknown name or option.
+    """
+    part = _checked(raw, _OPTIMIZERS, "optimizer", {"params", "foreach", "maximize", "capturable", "differentiable"})
+    decay = part.get("weight_decay")
+    if isinstance(decay, dict) and (set(decay) - set(_ROLES) or not all(map(_is_number, decay.values()))):
+        raise _error("optimizer.weight_decay", f"found {decay}, expected numbers for the roles {' and '.join(_ROLES)}")
+    return {"lr": _DEFAULT_LR, **part}
+
+
+def check_scheduler(raw: str | Part | None) -> Part | None:
+    """The schedule's part, checked against torch's signature; None stays None.
+
+    Raises:
+        SpecError: it has an unknown name or option.
+    """
+    if raw is None:
+        return None
+    classes = {name: kind for name, (kind, _) in _SCHEDULERS.items()}
+    return _checked(raw, classes, "scheduler", {"optimizer", "last_epoch", "verbose"})
+
+
+def make_optimizer(part: Part, model: Model) -> Optimizer:
+    """The optimiser of all parameters of `model`, in a group for each role where their weight decays differ."""
+    options = {k: v for k, v in part.items() if k != "type"}
+    decay = options.pop("weight_decay", None)
+    if isinstance(decay, dict):
+        roles = {
+            "encoder": list(model.encoders.parameters()),
+            "head": [*model.heads.parameters(), *model.losses.parameters()],
+        }
+        groups: Any = [
+            {"params": parameters, "weight_decay": decay.get(role, 0.0)}
+            for role, parameters in roles.items()
+            if parameters
+        ]
+    else:
+        groups = list(model.parameters())
+        options |= {} if decay is None else {"weight_decay": decay}
+    return _made("optimizer", lambda: _OPTIMIZERS[part["type"]](groups, **options))
+
+
+def make_scheduler(part: Part | None, optimizer: Optimizer, total_steps: int | None) -> LRScheduler | None:
+    """The schedule over `total_steps` optimiser steps (None where the data's length is not known)."""
+    if part is None:
+        return None
+    options = {k: v for k, v in part.items() if k != "type"}
+    kind, of_total = _SCHEDULERS[part["type"]]
+    for key, value in of_total(total_steps or 0).items():
+        if key not in options and value == 0 and total_steps is None:
+            raise _error(
+                f"scheduler.{key}",
+                "is required: the number of steps is not known, since the data have no length",
+            )
+        options.setdefault(key, value)
+    if part["type"] == "one_cycle":
+        options.setdefault("max_lr", [group["lr"] for group in optimizer.param_groups])
+    return _made("scheduler", lambda: kind(optimizer, **options))
+
+
+def _checked(raw: str | Part, known: dict[str, Any], path: str, ours: set[str]) -> Part:
+    part = {"type": raw} if isinstance(raw, str) else dict(raw)
+    name = part.get("type")
+    if not isinstance(name, str) or name not in known:
+        raise _error(
+            f"{path}.type",
+            f"no {path} named {shown(name)}.{nearest(name, list(known))} Known: {', '.join(known)}",
+        )
+    options = set(inspect.signature(known[name]).parameters) - ours
+    problems = [
+        Problem(
+            f"{path}.{key}",
+            f"unknown option.{nearest(key, sorted(options))} Options: {', '.join(sorted(options))}",
+        )
+        for key in part
+        if key != "type" and key not in options
+    ]
+    if problems:
+        raise SpecError(problems, "the trainer's arguments")
+    return part
+
+
+def _made(path: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise _error(path, str(error)) from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and value >= 0
+
+
+def _error(path: str, message: str) -> SpecError:
+    return SpecError([Problem(path, message)], "the trainer's arguments")

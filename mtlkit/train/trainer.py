@@ -1,0 +1,422 @@
+"""The trainer: one loop for every model, which minimises the weighted sum of the task losses.
+
+    trainer = mtlkit.Trainer(model, epochs=10, optimizer={"type": "adamw", "lr": 3e-4}, patience=3)
+    history = trainer.fit((x, {"digit": y}), valid=(x_valid, {"digit": y_valid}))
+    trainer.evaluate((x_test, {"digit": y_test}))      # {"digit": {"loss": 0.21, "accuracy": 0.93}}
+    trainer.predict(x_test)                            # {"digit": [N, 10]}: probabilities
+
+Devices and precision go through Hugging Face Accelerate.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import count as naturals
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from pydantic import Field
+from torch import Tensor
+
+from mtlkit.errors import DataError, MtlkitError, NonFiniteError, Problem, SpecError
+from mtlkit.label import any_label, count, has_missing, select
+from mtlkit.model import Model
+from mtlkit.option import Positive
+from mtlkit.part import check, make, options_schema, validate
+from mtlkit.registry import balancers
+from mtlkit.source import read
+from mtlkit.train.callback import Callback
+from mtlkit.train.evaluation import Scores, evaluate
+from mtlkit.train.examples import (
+    Batch,
+    Batches,
+    TensorBatches,
+    batches,
+    check_against_output,
+    checked_inputs,
+)
+from mtlkit.train.history import History, HistoryFile
+from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
+from mtlkit.train.progress import Progress
+
+_DEFAULT_EPOCHS = 10
+
+_Count = Annotated[int, Field(ge=1)]
+_PartOrName = str | dict[str, Any]
+
+
+class Trainer:
+    """Trains, evaluates and predicts with one model.
+
+    Args:
+        model: what `build_model` or `load` gave; trained in place.
+        epochs: passes over the data; 10, or as many as `max_steps` needs, if left out.
+        max_steps: optimiser steps after which to stop, if the epochs do not end before.
+        batch_size: examples a batch, where the data do not come from a loader of the user's own.
+        optimizer: a name or part: adam, adamw, sgd, ...; its `lr` defaults to 1e-3, its `weight_decay` may be one
+            number or one for each role, as in {"encoder": 0.01, "head": 0.0}.
+        scheduler: a name or part: one_cycle, cosine, linear, step, ...; it counts optimiser steps.
+        balancer: how the task losses become gradients; "sum" is their plain sum.
+        clip_norm: the largest norm of the gradient of all parameters together.
+        accumulate: batches whose mean gradient makes one optimiser step.
+        precision: "fp32", or "bf16" or "fp16" mixed precision.
+        compile: run the model through `torch.compile`.
+        seed: where the order of the data, dropout and every other random draw come from.
+        out_dir: a folder for history.jsonl.
+        patience: epochs without a lower validation loss before training stops; the weights of the best epoch are
+            restored in the end. None trains to the end and keeps the last weights.
+        missing: "mask" leaves out missing labels; "error" refuses data that have any.
+        nonfinite: "raise" stops at a loss that is NaN or infinite, before it touches a parameter.
+        callbacks: objects such as `mtlkit.Callback`.
+        progress: show a live table where the output is a terminal.
+
+    Raises:
+        SpecError: an argument has a wrong type or value; all are reported at once.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        epochs: _Count | None = None,
+        max_steps: _Count | None = None,
+        batch_size: _Count = 64,
+        optimizer: _PartOrName = "adam",
+        scheduler: _PartOrName | None = None,
+        balancer: _PartOrName = "sum",
+        clip_norm: Positive | None = None,
+        accumulate: _Count = 1,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        compile: bool = False,
+        seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
+        out_dir: str | None = None,
+        patience: _Count | None = None,
+        missing: Literal["mask", "error"] = "mask",
+        nonfinite: Literal["raise"] = "raise",
+        callbacks: Sequence[Any] = (),
+        progress: bool = True,
+    ) -> None:
+        given = {k: v for k, v in locals().items() if k not in ("self", "model", "callbacks")}
+        if not isinstance(model, Model):
+            raise SpecError([Problem("model", f"found {type(model).__name__}, expected what mtlkit.build_model gives")])
+        self.settings = check_settings(given, model.tasks)
+        self.model = model
+        self.callbacks = [_checked_callback(c) for c in callbacks]
+        self.accelerator = _accelerator(precision)
+        self.balancer = make(balancers, self.settings["balancer"], model.tasks)
+        self.history = History()
+        self.step = 0
+        """Optimiser steps taken in the current fit."""
+        self._stop_reason = ""
+        self._run = torch.compile(model) if compile else model
+
+    def fit(self, train: Any, valid: Any = None) -> History:
+        """Train, and validate after each epoch where there are validation data.
+
+        Args:
+            train: `(x, {task: y})` of tensors or arrays, a Dataset or DataLoader that yields such pairs. A label is
+                missing where a float target is NaN, an integer target -100, or a task is absent from the batch.
+            valid: the same; needed for `patience`.
+
+        Raises:
+            DataError: data do not fit the model.
+            NonFiniteError: a loss is NaN or infinite; it names task and step.
+        """
+        settings = self.settings
+        if settings["patience"] and valid is None:
+            raise DataError("patience needs validation data: fit(train, valid=...)")
+        set_seed(settings["seed"])
+        order = torch.Generator().manual_seed(settings["seed"])
+        train_batches = batches(self.model, train, settings["batch_size"], shuffle=order)
+        valid_batches = None if valid is None else batches(self.model, valid, settings["batch_size"])
+        self._refuse_missing(train_batches)
+        self.model.to(self.accelerator.device)
+        optimizer = make_optimizer(settings["optimizer"], self.model)
+        epochs, total = self._lengths(train_batches)
+        # The scheduler stands on torch's optimiser: it is stepped here, once for each optimiser step.
+        scheduler = make_scheduler(settings["scheduler"], optimizer, total)
+        loop = _Loop(self, self.accelerator.prepare_optimizer(optimizer), scheduler)
+        self.history, self.step, self._stop_reason = History(), 0, ""
+        best = _Best(settings["patience"])
+        out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
+        self._tell("on_fit_start")
+        with Progress(settings["progress"], self.model.tasks) as progress:
+            for epoch in range(1, epochs + 1) if epochs else naturals(1):
+                self._tell("on_epoch_start", epoch)
+                record = loop.epoch(epoch, train_batches)
+                if valid_batches is not None:
+                    record["valid"] = self._scores(valid_batches)
+                    best.see(epoch, self._total(record["valid"]), self.model)
+                self.history.epochs.append(record)
+                if out:
+                    out.append(record)
+                progress.add(record)
+                self._tell("on_epoch_end", record)
+                if best.exhausted(epoch):
+                    self.stop("patience")
+                if self._stop_reason:
+                    break
+        self.history.stopped = self._stop_reason or "epochs"
+        if settings["patience"]:
+            self.history.best_epoch = best.restore(self.model)
+        self._tell("on_fit_end", self.history)
+        return self.history
+
+    def evaluate(self, data: Any) -> Scores:
+        """The loss (unweighted) and metrics of each task over `data`; NaN for a task without a label in it.
+
+        Args:
+            data: as for `fit`.
+        """
+        self.model.to(self.accelerator.device)
+        return self._scores(batches(self.model, data, self.settings["batch_size"]))
+
+    def predict(self, x: Any) -> dict[str, Tensor]:
+        """What people read, by task, on the CPU: class probabilities, rates, values.
+
+        Args:
+            x: [N, *input_shape] as a tensor or array, or {input name: such}.
+        """
+        device = self.accelerator.device
+        inputs = checked_inputs(self.model, x)
+        rows = len(next(iter(inputs.values())))
+        self.model.to(device)
+        was_training = self.model.training
+        self.model.eval()
+        made: dict[str, list[Tensor]] = {task: [] for task in self.model.tasks}
+        try:
+            with torch.inference_mode(), self.accelerator.autocast():
+                for start in range(0, max(rows, 1), self.settings["batch_size"]):
+                    batch = {
+                        name: value[start : start + self.settings["batch_size"]].to(device)
+                        for name, value in inputs.items()
+                    }
+                    for task, prediction in self.model.predict(batch).items():
+                        made[task].append(prediction.float().cpu())
+        finally:
+            self.model.train(was_training)
+        return {task: torch.cat(parts) for task, parts in made.items()}
+
+    def stop(self, reason: str = "callback") -> None:
+        """End `fit` after the current step (for callbacks)."""
+        self._stop_reason = self._stop_reason or reason
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the current fit has been asked to end."""
+        return bool(self._stop_reason)
+
+    def _lengths(self, data: Batches) -> tuple[int | None, int | None]:
+        """How many epochs at most, and how many optimiser steps in all; None where it is not known."""
+        max_steps = self.settings["max_steps"]
+        epochs = self.settings["epochs"] or (None if max_steps else _DEFAULT_EPOCHS)
+        try:
+            steps = -(-len(data) // self.settings["accumulate"])
+        except TypeError:
+            return epochs, max_steps
+        planned = None if epochs is None else epochs * steps
+        known = [n for n in (planned, max_steps) if n is not None]
+        return epochs, min(known)
+
+    def _scores(self, data: Batches) -> Scores:
+        return evaluate(self.model, data, self.accelerator.device, self.accelerator.autocast)
+
+    def _total(self, scores: Scores) -> float:
+        """The weighted sum of the tasks' losses, over the tasks that have labels."""
+        losses = {task: s["loss"] for task, s in scores.items() if s["loss"] == s["loss"]}
+        return sum(self.model.graph.tasks[task].weight * loss for task, loss in losses.items())
+
+    def _refuse_missing(self, data: Batches) -> None:
+        if not isinstance(data, TensorBatches):
+            return
+        for task in self.model.tasks:
+            if task not in data.targets:
+                warnings.warn(f"task {task!r} has no label in the training data; its head stays as it is", stacklevel=3)
+        absent = [task for task in self.model.tasks if task not in data.complete]
+        if absent and self.settings["missing"] == "error":
+            raise DataError(f"task {absent[0]!r} has missing labels, and missing='error' refuses them")
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *arguments)
+
+
+class _Loop:
+    """The epochs of one fit: batches to losses, losses to gradients, gradients to steps."""
+
+    def __init__(self, trainer: Trainer, optimizer: Any, scheduler: Any) -> None:
+        self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
+        self.model, self.accelerator = trainer.model, trainer.accelerator
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
+        self.losses = {task: self.model.loss(task) for task in self.model.tasks}
+        self.labels = {task: getattr(loss, "labels", "row") for task, loss in self.losses.items()}
+
+    def epoch(self, number: int, data: Batches) -> dict[str, Any]:
+        """One pass over the data, until the trainer is told to stop."""
+        started, settings = time.perf_counter(), self.trainer.settings
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = dict.fromkeys(self.model.tasks, 0)
+        waiting, seen = 0, 0
+        losses: dict[str, Tensor] = {}
+        for batch in data:
+            seen += 1
+            losses, numbers = self._losses(batch)
+            for task, loss in losses.items():
+                counts[task] += numbers[task]
+                sums[task] = sums.get(task, 0) + loss.detach() * numbers[task]
+            waiting += self._backward(losses)
+            if waiting == settings["accumulate"]:
+                self._step(waiting, losses)
+                waiting = 0
+            if self.trainer.stopped:
+                break
+        if waiting:
+            # The last step of an epoch may have fewer batches; its gradient is the mean of those it has.
+            self._step(waiting, losses)
+        if not seen:
+            raise DataError("the training data gave no batch; expected at least one in each epoch")
+        means = {task: float(total) / counts[task] for task, total in sums.items()}
+        return {
+            "epoch": number,
+            "step": self.trainer.step,
+            "seconds": time.perf_counter() - started,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "loss": sum(self.weights[task] * mean for task, mean in means.items()),
+            "train": {task: {"loss": mean} for task, mean in means.items()},
+        }
+
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """The unweighted loss of each task that has a label in the batch, and the number of its labels."""
+        device = self.accelerator.device
+        x = {name: value.to(device, non_blocking=True) for name, value in batch.x.items()}
+        tasks = tuple(task for task in self.losses if task in batch.targets and self._labelled(batch, task))
+        with self.accelerator.autocast():
+            outputs = self.trainer._run(x, tasks=tasks)
+        losses, numbers = {}, {}
+        for task, output in outputs.items():
+            target = batch.targets[task].to(device, non_blocking=True)
+            check_against_output(task, self.labels[task], output, target)
+            selected, labels = select(self.losses[task], output.float(), target, task in batch.complete)
+            losses[task], numbers[task] = (
+                self.losses[task](selected, labels),
+                count(self.losses[task], labels),
+            )
+        return losses, numbers
+
+    def _labelled(self, batch: Batch, task: str) -> bool:
+        """Whether a task takes part in this step. One that does not is not even computed: its head stays as it is."""
+        if task in batch.complete:
+            return True
+        loss, target = self.losses[task], batch.targets[task]
+        if self.trainer.settings["missing"] == "error" and has_missing(target):
+            raise DataError(f"task {task!r} has missing labels, and missing='error' refuses them")
+        return any_label(loss, target)
+
+    def _backward(self, losses: dict[str, Tensor]) -> int:
+        """Gradients of one batch, added to those that are there. Returns whether there were any."""
+        if not losses:
+            return 0
+        values = torch.stack([loss.detach() for loss in losses.values()])
+        if not bool(values.isfinite().all()):
+            task, value = next((t, float(v.detach())) for t, v in losses.items() if not bool(v.isfinite()))
+            raise NonFiniteError(task, self.trainer.step + 1, value)
+        weighted = {
+            task: loss if self.weights[task] == 1.0 else loss * self.weights[task] for task, loss in losses.items()
+        }
+        self.trainer.balancer.backward(weighted, self.accelerator.backward)
+        return 1
+
+    def _step(self, batches: int, losses: dict[str, Tensor]) -> None:
+        if batches > 1:
+            torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], batches)
+        clip = self.trainer.settings["clip_norm"]
+        if clip is not None:
+            self.accelerator.clip_grad_norm_(self.parameters, clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.scheduler is not None and not self.optimizer.step_was_skipped:
+            self.scheduler.step()
+        self.trainer.step += 1
+        self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
+        if self.trainer.step == self.trainer.settings["max_steps"]:
+            self.trainer.stop("max_steps")
+
+
+class _Best:
+    """The weights of the epoch with the lowest validation loss, and how long ago it was."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.epoch: int | None = None
+        self.loss = float("inf")
+        self.weights: dict[str, Tensor] = {}
+
+    def see(self, epoch: int, loss: float, model: Model) -> None:
+        if self.patience and loss < self.loss:
+            self.epoch, self.loss = epoch, loss
+            self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def exhausted(self, epoch: int) -> bool:
+        return self.patience is not None and epoch - (self.epoch or 0) >= self.patience
+
+    def restore(self, model: Model) -> int | None:
+        if self.weights:
+            model.load_state_dict(self.weights)
+        return self.epoch
+
+
+def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
+    """The trainer's arguments, as plain data, with every default filled in.
+
+    Raises:
+        SpecError: with all problems found.
+    """
+    source = "the trainer's arguments"
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
+    problems: list[Problem] = []
+    settings = validate(options_schema(Trainer), read(plain, source), "", problems)
+    if settings is None:
+        raise SpecError(problems, source)
+    del settings["callbacks"]
+    settings["balancer"] = check(balancers, settings["balancer"], "balancer", problems)
+    for name, checked in (("optimizer", check_optimizer), ("scheduler", check_scheduler)):
+        try:
+            settings[name] = checked(settings[name])
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems, source)
+    return settings
+
+
+def _checked_callback(callback: Any) -> Any:
+    events = [name for name in vars(Callback) if name.startswith("on_")]
+    if isinstance(callback, type) or not all(callable(getattr(callback, event, None)) for event in events):
+        raise SpecError(
+            [Problem("callbacks", f"found {callback!r}, expected objects of a subclass of mtlkit.Callback")],
+            "the trainer's arguments",
+        )
+    return callback
+
+
+def _accelerator(precision: str) -> Accelerator:
+    # Accelerate keeps one state a process, which would refuse a second trainer of another precision.
+    AcceleratorState._reset_state()
+    try:
+        accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    except ValueError as error:
+        raise SpecError([Problem("precision", str(error))], "the trainer's arguments") from error
+    if accelerator.num_processes > 1:
+        raise MtlkitError(
+            f"found {accelerator.num_processes} processes; training in several processes is not supported yet, since "
+            "tasks that are absent on one of them would be trained wrongly. Start one process"
+        )
+    return accelerator
