@@ -120,7 +120,7 @@ def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
         )
         found = "both kinds" if dtype is None else str(dtype).removeprefix("torch.")
         raise _error(path, f"encoder {part['type']!r} reads {reads or 'one kind of numbers'}, found {found}. {cure}")
-    with _told(path, f"encoder {part['type']!r} on an input of {written(shape)}"):
+    with _told(path, f"{_who(encoders, part)} on an input of {written(shape)}"):
         check_padding(encoder, shape, padded, f"encoder {part['type']!r}")
         made = feature_shape(encoder, shape, dtype)
         _check_features(made)
@@ -148,7 +148,7 @@ def _plan_taps(
             has = f"has {len(stages)} stages, 0 to {len(stages) - 1}" if stages else "has no stages"
             raise _error(node.path, f"encoder {node.part['type']!r} {has}; '{node.name}:{tap}' is read of it")
     for index, stage in enumerate(stages[: max(taps, default=-1) + 1]):
-        with _told(node.path, f"stage {index} of encoder {node.part['type']!r}"):
+        with _told(node.path, f"stage {index} of {_who(encoders, node.part)}"):
             shape = feature_shape(stage, shape, dtype if index == 0 else torch.float32)
         key = f"{node.name}:{index}"
         plan.shapes[key], plan.dtypes[key] = shape, torch.float32
@@ -174,7 +174,7 @@ def _plan_task(task: Task, plan: _Plan) -> None:
     key = f"{task.head} {task.outputs} {task.on}"
     if key not in plan.heads:
         head = _head(task, shape)
-        with _told(f"{task.path}.head", f"head {task.head['type']!r} on features {written(shape)}"):
+        with _told(f"{task.path}.head", f"{_who(heads, task.head)} on features {written(shape)}"):
             if plan.padded[task.on] and None in shape and not takes_mask(head):
                 raise ValueError("its forward has no mask, so its results would depend on how much padding a batch has")
             made = feature_shape(head, shape)
@@ -205,15 +205,15 @@ def _loss(task: Task) -> nn.Module:
 
 def _module(registry: Registry, part: Part, path: str, *context: object) -> nn.Module:
     """What a part's factory makes, which must be a module; whatever goes wrong is a problem at `path`."""
-    what = f"{registry.kind} {part['type']!r}"
-    with _told(path, what):
+    with _told(path, _who(registry, part)):
         made = make(registry, part, *context)
     if not isinstance(made, nn.Module):
-        claim = registry.describe(part["type"])
-        raise PluginError(
-            f"{path}: {what} of {claim.owner} ({claim.target}) made {shown(made)}, expected a torch.nn.Module."
-        )
+        raise PluginError(f"{path}: {_who(registry, part)} made {shown(made)}, expected a torch.nn.Module.")
     return made
+
+
+def _who(registry: Registry, part: Part) -> str:
+    return registry.describe(part["type"]).who
 
 
 class _told:
@@ -226,7 +226,8 @@ class _told:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, MtlkitError) or not isinstance(error, Exception):
+        # Also SystemExit and other exceptions that are no `Exception`: a plugin must not end the program.
+        if error is None or isinstance(error, MtlkitError | KeyboardInterrupt):
             return
         if isinstance(error, ValueError):
             raise _error(self.path, str(error)) from error

@@ -58,7 +58,7 @@ def check(registry: Registry, raw: object, path: str, problems: list[Problem]) -
         )
         return None
     try:
-        schema = options_schema(registry[name])
+        schema = schema_of(registry, name)
     except (UnknownNameError, PluginError) as error:
         problems.append(Problem(path if isinstance(raw, str) else f"{path}.type", str(error)))
         return None
@@ -66,6 +66,20 @@ def check(registry: Registry, raw: object, path: str, problems: list[Problem]) -
     if options is None or not _check_nested(schema, options, path, problems):
         return None
     return {"type": name, **options}
+
+
+def schema_of(registry: Registry, name: str) -> type[BaseModel]:
+    """The options of the part `name`, as a pydantic model.
+
+    Raises:
+        UnknownNameError, PluginError: there is no such part, or it is broken; the message says whose it is.
+    """
+    factory = registry[name]
+    try:
+        return options_schema(factory)
+    # TypeError: the factory is an object that can't be hashed, so that no schema can be kept for it.
+    except (PluginError, TypeError) as error:
+        raise PluginError(f"{registry.describe(name).who}: {error}") from error
 
 
 def make(registry: Registry, part: Part, *context: object) -> Any:
@@ -112,7 +126,8 @@ def options_schema(factory: Callable[..., Any]) -> type[BaseModel]:
                 Field(default, alias=parameter.name),
             )
         return pydantic.create_model(where, __config__=_STRICT, **fields)
-    except (TypeError, NameError, ValueError, pydantic.PydanticUserError) as error:
+    # AttributeError and SyntaxError: of an annotation that is a string.
+    except (TypeError, NameError, ValueError, AttributeError, SyntaxError, pydantic.PydanticUserError) as error:
         raise PluginError(f"the signature of {where} is no schema: {error}.") from error
 
 

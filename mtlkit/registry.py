@@ -53,22 +53,36 @@ class Entry:
             return BUILT_IN
         return f"{self.distribution} {self.version}".strip() or self.target
 
+    @property
+    def who(self) -> str:
+        """The entry in a message: "encoder 'wavelet' of mtlkit-wavelet 0.1 (my_pkg:Wavelet)"."""
+        return f"{self.kind} {self.name!r} of {self.owner} ({self.target})"
+
     def load(self) -> Callable[..., Any]:
         """The factory itself. Imports its module on first use.
 
         Raises:
             PluginError: it does not import, or is nothing that can be called.
         """
-        who = f"{self.kind} {self.name!r} of {self.owner} ({self.target})"
         try:
             factory = self._load()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        # Also SystemExit and the panics of extensions in Rust: whatever a plugin does must not end the program.
+        except BaseException as error:
             raise PluginError(
-                f"{who} can't be imported: {type(error).__name__}: {error}. Repair, update or uninstall it."
+                f"{self.who} can't be imported: {type(error).__name__}: {error}. Repair, update or uninstall it."
             ) from error
         if not callable(factory):
-            raise PluginError(f"{who} must be a class or function that makes the part, found {shown(factory)}.")
+            raise PluginError(f"{self.who} must be a class or function that makes the part, found {shown(factory)}.")
         return factory
+
+    def same(self, other: Entry) -> bool:
+        """Whether both name one definition: a package may decorate its class and name it in an entry point too."""
+        if bool(self.distribution) == bool(other.distribution):
+            return self.target == other.target
+        # The decorator sees where it is defined ("my_pkg.part:Wavelet"), the entry point may name an export.
+        return _package_and_name(self.target) == _package_and_name(other.target)
 
     @property
     def signature(self) -> str:
@@ -106,7 +120,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
             return lambda factory: self.register(name, factory)
         entry = Entry(self.kind, name, f"{factory.__module__}:{factory.__qualname__}", _load=lambda: factory)
         for other in self.claims(name):
-            if other.target != entry.target:
+            if not other.same(entry):
                 raise PluginError(
                     f"{self.kind} {name!r} is already registered by {other.owner} ({other.target}); "
                     f"{entry.target} must take another name."
@@ -119,8 +133,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
         """Every owner of `name`: one in a healthy installation. Imports nothing."""
         installed = _installed(self.kind, self.group).get(name, [])
         own = self._registered.get(name)
-        # A package may both decorate its class and name it in an entry point: one owner, not two.
-        return installed if own is None or any(own.target == e.target for e in installed) else [*installed, own]
+        return installed if own is None or any(own.same(e) for e in installed) else [*installed, own]
 
     def entries(self) -> list[Entry]:
         """Every claim to every name, in the order of the names. Imports nothing."""
@@ -180,8 +193,14 @@ def _installed(kind: str, group: str) -> dict[str, list[Entry]]:
 
 
 def _from_entry_point(kind: str, point: EntryPoint) -> Entry:
-    distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+    # A package whose metadata are damaged may have neither: a failed look-up gives None.
+    distribution, version = (point.dist.name or "", point.dist.version or "") if point.dist else ("", "")
     return Entry(kind, point.name, point.value, distribution, version, _load=point.load)
+
+
+def _package_and_name(target: str) -> tuple[str, str]:
+    module, _, name = target.partition(":")
+    return module.partition(".")[0], name
 
 
 encoders = Registry("encoder", "mtlkit.encoders")
