@@ -65,6 +65,7 @@ def build_model(spec: Mapping[str, Any] | str | Path | None = None, *, max_param
         nn.ModuleDict({module_name(name): head for name, head in task_heads.items()}),
         nn.ModuleDict({module_name(name): loss for name, loss in task_losses.items()}),
         plan.padding,
+        plan.shapes,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtlkit.errors import DataError, MtlkitError, nearest, shown
-from mtlkit.feature import Mask, apply, join, run_stages, takes_mask, written
+from mtlkit.feature import Mask, Shape, apply, join, run_stages, takes_mask, written
 from mtlkit.graph import Encoder, Graph, Input
 from mtlkit.naming import module_name
 from mtlkit.spec import Spec
@@ -38,6 +38,7 @@ class Model(nn.Module):
         encoders: the sharing scheme of each encoder, which holds the encoder itself.
         heads, losses: one module a task.
         padding: the id that pads each input that has one.
+        shapes: of an example of each input, of the features of each encoder and of the output of each task ("task:pos").
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Model(nn.Module):
         heads: nn.ModuleDict,
         losses: nn.ModuleDict,
         padding: dict[str, int],
+        shapes: dict[str, Shape],
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -56,6 +58,7 @@ class Model(nn.Module):
         self.heads = heads
         self.losses = losses
         self.padding = padding
+        self.shapes = shapes
         self._read_ahead = {source for node in graph.order for source in node.sources}
         self._plans: dict[tuple[str, ...] | None, _Plan] = {}
 

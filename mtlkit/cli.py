@@ -1,0 +1,231 @@
+"""The command line.
+
+    mtlkit bench                       compare trunks on bundled data, offline
+    mtlkit train run.toml --out m/     train what a run file says
+    mtlkit evaluate m/                 score what was trained on its test data
+    mtlkit predict m/ new.csv          predict for a file of one's own
+    mtlkit show run.toml               draw a model: shapes, parameters, who shares what
+    mtlkit plugins --check             list what is registered, and by whom
+
+Exit status: 2 for what the user wrote, 1 for a run that failed. torch is imported by the commands that need it, since
+help should not take seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mtlkit.errors import DataError, MtlkitError, PluginError, SpecError, UnknownNameError
+from mtlkit.registry import registries
+
+if TYPE_CHECKING:
+    from mtlkit.model import Model
+
+app = typer.Typer(
+    help="Multi-task learning in PyTorch whose architecture is data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_out = Console()
+_err = Console(stderr=True)
+
+File = Annotated[Path, typer.Argument(help="A run file: TOML, JSON or YAML.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="A folder that `mtlkit train` wrote.", show_default=False)]
+
+
+@app.command()
+def bench(
+    file: Annotated[Path | None, typer.Argument(help="A bench file; the bundled digits if left out.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results.json and the picture.")] = Path("bench-results"),
+    trunks: Annotated[
+        str | None, typer.Option(help="Encoders to compare, as in mlp,cnn,timm:resnet18.", show_default=False)
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds for each trunk.", min=1, show_default=False)] = None,
+) -> None:
+    """Compare trunks on one dataset at equal budget, over several seeds."""
+    from mtlkit.bench import run_bench
+
+    chosen = None if trunks is None else [name.strip() for name in trunks.split(",") if name.strip()]
+    result = run_bench(file, out, chosen, seeds, _out)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    file: File,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the model; runs/<name of the file> if left out.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+) -> None:
+    """Train the model of a run file and keep it in a folder."""
+    from mtlkit import runfile
+
+    folder = out or Path("runs") / file.stem
+    finished = runfile.train(file, folder, overwrite=overwrite)
+    if finished.test is not None:
+        _print_scores(finished.test, "test data")
+    _out.print(f"kept in {folder}", highlight=False, markup=False)
+
+
+@app.command()
+def evaluate(
+    folder: Folder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score a trained model on the data of its run file."""
+    from mtlkit import runfile
+
+    kept = runfile.open_run(folder)
+    scores = kept.trainer.evaluate(_examples(kept, split))
+    if as_json:
+        finite = {t: {k: v if v == v else None for k, v in s.items()} for t, s in scores.items()}
+        typer.echo(json.dumps(finite, indent=1, ensure_ascii=False))
+    else:
+        _print_scores(scores, f"{split} data")
+
+
+@app.command()
+def predict(
+    folder: Folder,
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A CSV, Parquet or .npz file; the test data if left out.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write: .csv, .parquet or .npz.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a trained model's predictions: class probabilities and values, one row an example."""
+    from mtlkit import runfile
+    from mtlkit.prediction import predict_file
+
+    written, rows = predict_file(runfile.open_run(folder), folder, source, out)
+    _out.print(f"{rows} predictions in {written}", highlight=False, markup=False)
+
+
+@app.command()
+def show(
+    source: Annotated[
+        Path | None, typer.Argument(help="A spec, a run file, or a folder with a model.", show_default=False)
+    ] = None,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart.")] = False,
+    spec: Annotated[bool, typer.Option("--spec", help="Print the spec with every default filled in.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of specs.")] = False,
+) -> None:
+    """Draw a model: inputs, encoders with shapes and parameters, who shares them, tasks."""
+    if schema:
+        from mtlkit.schema import json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+        return
+    if source is None:
+        raise typer.BadParameter("expected a spec, a run file or a folder (or --schema)")
+    model = _model_of(source)
+    if spec:
+        typer.echo(json.dumps(model.spec, indent=1, ensure_ascii=False))
+        return
+    from mtlkit import show as drawing
+
+    if mermaid:
+        typer.echo(drawing.mermaid(model))
+    else:
+        _out.print(drawing.tree(model))
+
+
+@app.command()
+def plugins(
+    check: Annotated[bool, typer.Option("--check", help="Import each and say which are broken.")] = False,
+) -> None:
+    """List every registered part and who owns it. Imports none of them, unless --check."""
+    table = Table("kind", "name", "owner", "target", box=None, pad_edge=False, header_style="bold")
+    broken: list[str] = []
+    for registry in registries.values():
+        for entry in registry.entries():
+            row = [registry.kind, entry.name, entry.owner, entry.target]
+            if check:
+                problem = _fault(registry, entry)
+                row[3] += "  [red]broken[/red]" if problem else "  ok"
+                broken += [problem] if problem else []
+            table.add_row(*row)
+    _out.print(table)
+    for problem in broken:
+        _err.print(problem, style="red", markup=False, highlight=False)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _fault(registry: Any, entry: Any) -> str | None:
+    """What is wrong with an entry, or None: it does not import, clashes, or its signature is no schema."""
+    from mtlkit.part import schema_of
+
+    try:
+        schema_of(registry, entry.name)
+    except MtlkitError as error:
+        return str(error)
+    return None
+
+
+def _model_of(source: Path) -> Model:
+    """The model of a folder, of a run file, or of a spec."""
+    from mtlkit import runfile
+    from mtlkit.build import build_model
+    from mtlkit.saving import load
+    from mtlkit.source import read
+
+    if source.is_dir():
+        return load(source)
+    tables = read(source)
+    if "model" not in tables and "data" not in tables:
+        return build_model(source)
+    run, _ = runfile.checked_run(tables, str(source), more=("bench",))
+    return build_model(runfile.complete(run.model, run.load_data()))
+
+
+def _examples(kept: Any, split: str) -> Any:
+    from mtlkit.runfile import for_tasks
+
+    if split not in ("train", "valid", "test"):
+        raise typer.BadParameter(f"found split {split!r}, expected train, valid or test")
+    examples = getattr(kept.run.load_data(), split)
+    if examples is None:
+        raise DataError(f"the dataset {kept.run.data['type']!r} has no {split} data here")
+    return for_tasks(examples, kept.trainer.model.tasks)
+
+
+def _print_scores(scores: dict[str, dict[str, float]], what: str) -> None:
+    names = list(dict.fromkeys(name for task in scores.values() for name in task))
+    table = Table("task", *names, title=what, box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for task, values in scores.items():
+        table.add_row(task, *(f"{values[name]:.4f}" if name in values else "" for name in names))
+    _out.print(table)
+
+
+def main() -> None:
+    """Run the command line; errors of mtlkit are printed without a traceback."""
+    try:
+        app()
+    except (SpecError, DataError, PluginError, UnknownNameError) as error:
+        _fail(error, 2)
+    except MtlkitError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _err.print("interrupted")
+        sys.exit(130)
+
+
+def _fail(error: MtlkitError, status: int) -> None:
+    _err.print(f"error: {error}", style="red", markup=False, highlight=False)
+    sys.exit(status)

@@ -1,0 +1,189 @@
+"""A table file, CSV or Parquet, and its columns as numbers or labels.
+
+    table = read_table("irises.csv")
+    table.numbers("width")        # float64 [N], NaN where a cell is empty
+    table.labels("species")       # a pandas column of str, int or bool, NA where a cell is empty
+
+Every cell of a CSV file is read as text, so that "007" and "1.50" stand unchanged in a file that is written
+from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlkit.data.extra import bench_extra
+from mtlkit.errors import DataError, nearest, shown
+
+_PARQUET = (".parquet", ".pq")
+
+# What stands for "no number" in exported tables, beside an empty cell. In a column of text these are text.
+_NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "null")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A pandas DataFrame and the file that it came from, for the messages."""
+
+    path: str
+    frame: Any
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.frame.columns)
+
+    def column(self, name: str) -> Any:
+        """The pandas column.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        if name not in self.frame.columns:
+            raise DataError(
+                f"{self.path}: no column {name!r}.{nearest(name, self.names)} Columns: {', '.join(self.names)}."
+            )
+        return self.frame[name]
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """The column as numbers, NaN where a cell is empty.
+
+        Raises:
+            DataError: a cell holds text or an infinite number.
+        """
+        pandas = _pandas()
+        column = self.column(name)
+        if not pandas.api.types.is_numeric_dtype(column):
+            text = column.astype(object).map(lambda cell: str(cell).strip(), na_action="ignore")
+            missing = text.isna() | text.isin(_NO_NUMBER)
+            column = pandas.to_numeric(text.mask(missing), errors="coerce")
+            self._refuse(name, (column.isna() & ~missing).to_numpy(), "a number or an empty cell")
+        numbers: NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+        self._refuse(name, np.isinf(numbers), "a finite number or an empty cell")
+        return numbers
+
+    def labels(self, name: str) -> Any:
+        """The column as labels: text, or the whole numbers or booleans of a Parquet file; NA where empty."""
+        pandas = _pandas()
+        column = self.column(name)
+        if pandas.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+            return column.astype("Int64")  # integers became floats to make room for NaN
+        if pandas.api.types.is_bool_dtype(column) or pandas.api.types.is_integer_dtype(column):
+            return column
+        text = column.astype(object).map(str, na_action="ignore")
+        return text.mask(text == "")
+
+    def is_numeric(self, name: str) -> bool:
+        """Whether every cell that is not empty holds a number."""
+        try:
+            self.numbers(name)
+        except DataError:
+            return False
+        return True
+
+    def _refuse(self, name: str, wrong: NDArray[np.bool_], expected: str) -> None:
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"{self.path}: column {name!r}, row {row + 1} below the header: found "
+                f"{shown(self.frame[name].iloc[row])}, expected {expected}. "
+                "Correct the cell, or set another kind."
+            )
+
+
+def read_table(path: str, separator: str = ",") -> Table:
+    """The table in a file: Parquet where its name ends so, else CSV.
+
+    Raises:
+        DataError: the file is missing, damaged or without rows, or two columns have one name.
+        MtlkitError: pandas (or pyarrow, for Parquet) is not installed.
+    """
+    return read_parquet(path) if Path(path).suffix in _PARQUET else read_csv(path, separator)
+
+
+def read_parquet(path: str) -> Table:
+    """The table in a Parquet file, whatever its name. Raises as `read_table` does."""
+    bench_extra("pyarrow", "Parquet")
+    return _read(path, lambda: _pandas().read_parquet(path, engine="pyarrow"))
+
+
+def read_csv(path: str, separator: str = ",") -> Table:
+    """The table in a CSV file, whatever its name; each cell is text. Raises as `read_table` does."""
+    return _read(path, lambda: _csv_frame(path, separator))
+
+
+def _csv_frame(path: str, separator: str) -> Any:
+    pandas = _pandas()
+    as_text = {"sep": separator, "dtype": str, "keep_default_na": False}
+    # pandas renames columns that have no name or the same one; the first line has the names as written.
+    names = pandas.read_csv(path, header=None, nrows=1, **as_text).iloc[0].tolist()
+    frame = pandas.read_csv(path, **as_text)
+    if frame.shape[1] != len(names) or not isinstance(frame.index, pandas.RangeIndex):
+        raise DataError(f"{path}: rows have more cells than the header's {len(names)}. Quote cells that hold a comma.")
+    frame.columns = names
+    return frame
+
+
+def _read(path: str, read: Callable[[], Any]) -> Table:
+    try:
+        frame = read()
+    except DataError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:  # a file that pandas or pyarrow can't parse is a ValueError
+        raise DataError(f"{path}: can't be read as a table: {str(error).strip()}") from error
+    names = [str(name) for name in frame.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: more than one column is named {twice[0]!r}. Rename all but one.")
+    if not len(frame):
+        raise DataError(f"{path}: found no rows below the header.")
+    frame.columns = names
+    return Table(path, frame.reset_index(drop=True))
+
+
+def write_table(path: str, frame: Any, separator: str = ",") -> None:
+    """Write a DataFrame as CSV or Parquet, by the suffix. A file is replaced as a whole or not at all.
+
+    Raises:
+        DataError: another suffix, or the file can't be written.
+    """
+    target = Path(path)
+    if target.suffix not in (".csv", *_PARQUET):
+        raise DataError(f"{path}: found suffix {target.suffix!r}, expected .csv or .parquet.")
+    draft = target.with_name(f".{target.name}.part")
+    try:
+        if target.suffix == ".csv":
+            # The csv writer quotes what its line terminator has; an unquoted "\r" in a cell would end the row.
+            terminator = "\r\n" if _holds_carriage_return(frame) else "\n"
+            frame.to_csv(draft, sep=separator, index=False, compression=None, lineterminator=terminator)
+        else:
+            bench_extra("pyarrow", "Parquet")
+            frame.to_parquet(draft, engine="pyarrow", index=False)
+        draft.replace(target)
+    except OSError as error:
+        raise DataError(f"{path}: can't be written: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _holds_carriage_return(frame: Any) -> bool:
+    texts = frame.select_dtypes(exclude=["number", "bool"])
+    cells = chain(frame.columns, *(texts[name] for name in texts.columns))
+    return any("\r" in cell for cell in cells if isinstance(cell, str))
+
+
+def _pandas() -> Any:
+    return bench_extra("pandas", "a table file")

@@ -1,0 +1,31 @@
+"""What a target is, in words that need no loss: class, binary, number, count.
+
+    task("class", 3)      # {"outputs": 3, "loss": "cross_entropy"}
+    task("binary", 1)     # {"outputs": 1, "loss": "bce", "metrics": ["auroc"]}
+
+The one place that says which loss and metrics go with which kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+MISSING_CLASS = -100
+"""The class of an example without label, as torch's cross entropy has it. A float target has NaN instead."""
+
+Kind = Literal["class", "binary", "number", "count"]
+"""One of several classes; yes or no; a number; how often something happened."""
+
+_ENTRIES: dict[Kind, dict[str, Any]] = {
+    "class": {"loss": "cross_entropy"},
+    # Yes is mostly rare, so that "always no" would have a high accuracy.
+    "binary": {"loss": "bce", "metrics": ["auroc"]},
+    # Free of units: the same for targets as they came and standardised.
+    "number": {"loss": "mse", "metrics": ["r2"]},
+    "count": {"loss": "poisson"},
+}
+
+
+def task(kind: Kind, outputs: int) -> dict[str, Any]:
+    """The entry of a spec's `tasks`."""
+    return {"outputs": outputs, **_ENTRIES[kind]}

@@ -1,0 +1,188 @@
+"""`csv` and `parquet`: a table file of one's own. Some columns are tasks, others are what the model reads.
+
+    [data]
+    type = "csv"
+    path = "irises.csv"
+    tasks = { species = "class", petal_width = "number" }
+
+Kinds of tasks: `class` (labels of text or whole numbers), `binary` (two labels; the model gives the
+probability of the second in alphabetical order), `number`, and `count`. An empty target cell is a missing
+label.
+
+Inputs: all columns but the tasks, or those that `inputs` lists. A column of numbers is a number, any other
+a category; `inputs = { zip = "category", age = "number" }` says otherwise. A column that looks like an id or
+like free text stops the run until `inputs` says what to read, since a model would learn rows by heart. In
+columns of numbers, empty cells, NA, N/A, NaN and null are missing.
+
+Scales, categories and means are those of the training rows. Numbers are standardised, as inputs and as
+targets: a loss, and any metric with a unit, is in standard deviations (R² has none), while predictions that
+are written to a file are in the units of the table.
+
+Rows are split at random by the fractions `valid` and `test`; or by the column that `split` names, which
+holds "train", "valid" or "test"; or the parts have files of their own, `valid_path` and `test_path`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from mtlkit.data.base import Data, Pair, Seed, one_input, take
+from mtlkit.data.column import FIT, MOST_CATEGORIES, ColumnKind
+from mtlkit.data.format import TableFormat
+from mtlkit.data.frame import Table, read_csv, read_parquet
+from mtlkit.data.kind import Kind, task
+from mtlkit.data.split import PARTS, Fraction, Rows, random_split
+from mtlkit.data.target import fit_target
+from mtlkit.errors import DataError, shown
+
+Tasks = Annotated[dict[str, Kind], Field(min_length=1)]
+Inputs = Annotated[list[str] | dict[str, ColumnKind], Field(min_length=1)]
+
+
+def csv(
+    *,
+    path: str,
+    tasks: Tasks,
+    inputs: Inputs | None = None,
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ",",
+    split: str | None = None,
+    valid_path: str | None = None,
+    test_path: str | None = None,
+    valid: Fraction = 0.1,
+    test: Fraction = 0.1,
+    seed: Seed = 0,
+) -> Data:
+    """A CSV file of your own: some columns are tasks, others are what the model reads.
+
+    Args:
+        path: the file; its first line names the columns.
+        tasks: the kind of each target column: class, binary, number or count.
+        inputs: the columns to read, or their kinds (number or category) in a table; all but tasks by default.
+        separator: what separates cells.
+        split: the column that says "train", "valid" or "test" of each row.
+        valid_path: a file of the same form to validate on, instead of the fraction `valid` of `path`.
+        test_path: the same for the test.
+        valid: the fraction of the rows to validate on.
+        test: the fraction to test on.
+        seed: draws the split and the order of the rows.
+
+    Raises:
+        DataError: a file or column is missing, holds what its kind can't have, or looks like an id.
+    """
+    paths = {"train": path, "valid": valid_path, "test": test_path}
+    tables = {part: read_csv(own, separator) for part, own in paths.items() if own is not None}
+    return _data(tables, tasks, inputs, split, _split(tables, split, valid, test, seed), separator)
+
+
+def parquet(
+    *,
+    path: str,
+    tasks: Tasks,
+    inputs: Inputs | None = None,
+    split: str | None = None,
+    valid_path: str | None = None,
+    test_path: str | None = None,
+    valid: Fraction = 0.1,
+    test: Fraction = 0.1,
+    seed: Seed = 0,
+) -> Data:
+    """A Parquet file of your own: some columns are tasks, others are what the model reads.
+
+    The options are those of `csv`.
+    """
+    paths = {"train": path, "valid": valid_path, "test": test_path}
+    tables = {part: read_parquet(own) for part, own in paths.items() if own is not None}
+    return _data(tables, tasks, inputs, split, _split(tables, split, valid, test, seed), ",")
+
+
+def _data(
+    tables: dict[str, Table],
+    tasks: dict[str, Kind],
+    inputs: list[str] | dict[str, ColumnKind] | None,
+    split: str | None,
+    rows: dict[str, Rows],
+    separator: str,
+) -> Data:
+    """Fit every column on the training rows, then encode the rows of all parts."""
+    train = tables["train"]
+    kinds = _input_kinds(train, inputs, {*tasks, split})
+    twice = sorted({*kinds} & {*tasks, split})
+    if twice:
+        raise DataError(f"inputs: column {twice[0]!r} is a task or the split too. A model would read its own answer.")
+    table_format = TableFormat(
+        inputs=[FIT[kind].fit(name, train, rows["train"]) for name, kind in kinds.items()],
+        targets={name: fit_target(kind, name, list(tables.values()), rows["train"]) for name, kind in tasks.items()},
+        separator=separator,
+    )
+    targets = table_format.targets
+    pairs: dict[str, Pair] = {
+        part: (
+            table_format.encode(table),
+            {name: target.encode(table, name) for name, target in targets.items()},
+        )
+        for part, table in tables.items()
+    }
+    parts = {part: take(pairs["train"], rows[part]) for part in PARTS if len(rows[part])}
+    parts |= {part: pair for part, pair in pairs.items() if part != "train"}
+    x, _ = parts["train"]
+    assert not isinstance(x, dict)
+    return Data(
+        train=parts["train"],
+        valid=parts.get("valid"),
+        test=parts.get("test"),
+        inputs=one_input(x.shape[1:]),
+        tasks={name: task(target.kind, target.outputs) for name, target in targets.items()},
+        table=table_format,
+    )
+
+
+def _split(tables: dict[str, Table], column: str | None, valid: float, test: float, seed: int) -> dict[str, Rows]:
+    """The rows of the first file that belong to each part."""
+    train = tables["train"]
+    if column is None:
+        fractions = {"valid": 0 if "valid" in tables else valid, "test": 0 if "test" in tables else test}
+        return random_split(len(train), **fractions, seed=seed)
+    if len(tables) > 1:
+        raise DataError(f"found both split = {column!r} and a path of its own for a part. Set one of them.")
+    names = train.column(column).to_numpy(object)
+    wrong = sorted({str(name) for name in names} - {*PARTS})
+    if wrong or "train" not in names:
+        found = f"found {shown(wrong[0])}" if wrong else "found no 'train'"
+        raise DataError(f"{train.path}: {found} in the split column {column!r}, expected {', '.join(PARTS)}.")
+    order = np.random.default_rng(seed).permutation(len(train))
+    return {part: order[names[order] == part] for part in PARTS}
+
+
+def _input_kinds(
+    table: Table, inputs: list[str] | dict[str, ColumnKind] | None, taken: set[str | None]
+) -> dict[str, ColumnKind]:
+    """The kind of each input column, in the order of the model's inputs."""
+    if isinstance(inputs, dict):
+        return inputs
+    names = inputs or [name for name in table.names if name not in taken]
+    if not names:
+        raise DataError(f"{table.path}: every column is a task, so there is nothing for a model to read.")
+    kinds: dict[str, ColumnKind] = {name: "number" if table.is_numeric(name) else "category" for name in names}
+    if inputs is None and (ids := [name for name, kind in kinds.items() if _looks_like_id(table, name, kind)]):
+        usable = [name for name in names if name not in ids]
+        raise DataError(
+            f"{table.path}: {', '.join(map(repr, ids))} looks like an id or free text, which a model would "
+            f"learn by heart. Say which columns to read: inputs = {usable}"
+        )
+    return kinds
+
+
+def _looks_like_id(table: Table, name: str, kind: ColumnKind) -> bool:
+    """Consecutive whole numbers that number the rows, or texts that hardly repeat."""
+    if kind == "number":
+        numbers = np.sort(table.numbers(name))
+        return len(numbers) > _FEW and bool((np.diff(numbers) == 1).all())
+    distinct = table.labels(name).nunique()
+    return distinct > MOST_CATEGORIES or distinct > max(_FEW, len(table) / 2)
+
+
+# Fewer rows or texts than these prove nothing: small tables repeat little.
+_FEW = 20

@@ -1,0 +1,139 @@
+"""Target columns of a table: how each becomes what a loss reads, and a prediction becomes cells again.
+
+    species = fit_target("class", "species", [table], train_rows)
+    species.encode(table, "species")       # int64 [N], -100 where a cell is empty
+    species.decode(probabilities)          # {"": ["setosa", ...], "_setosa": [0.9, ...], "_virginica": [0.1, ...]}
+
+Fitted on training rows, then fixed, as the input columns are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlkit.data.column import mean_and_scale
+from mtlkit.data.frame import Table
+from mtlkit.data.kind import MISSING_CLASS, Kind
+from mtlkit.data.split import Rows
+from mtlkit.errors import DataError, shown
+
+Label = bool | int | str
+Cells: TypeAlias = dict[str, NDArray[Any]]
+"""Columns of a written file, by what is added to the task's name."""
+
+
+@dataclass(frozen=True)
+class LabelTarget:
+    """One of several classes; if binary, a model gives the probability of the second in the order."""
+
+    classes: list[Label]
+    kind: Literal["class", "binary"]
+
+    @classmethod
+    def fit(cls, kind: Literal["class", "binary"], name: str, tables: list[Table], rows: Rows) -> LabelTarget:
+        """All tables' labels are classes: one that training never saw counts as wrong, not as missing."""
+        train = tables[0].labels(name)
+        classes = sorted({label for table in tables for label in _unique(table.labels(name))}, key=_order)
+        if len(_unique(train.iloc[rows])) < 2:
+            raise DataError(
+                f"{tables[0].path}: column {name!r} holds {shown(_unique(train.iloc[rows]))} in the training "
+                "rows, expected two labels at least. There is nothing to learn: leave the task out."
+            )
+        if kind == "binary" and len(classes) > 2:
+            raise DataError(
+                f"{tables[0].path}: column {name!r} holds the labels {shown(classes)}, expected two for kind "
+                "'binary'. Set the kind to 'class'."
+            )
+        return cls(classes, kind)
+
+    @property
+    def outputs(self) -> int:
+        return 1 if self.kind == "binary" else len(self.classes)
+
+    def encode(self, table: Table, name: str) -> Tensor:
+        index = {label: position for position, label in enumerate(self.classes)}
+        codes = table.labels(name).map(index, na_action="ignore").to_numpy(np.float64, na_value=np.nan, copy=True)
+        if self.kind == "binary":
+            return torch.from_numpy(codes)[:, None].float()
+        return torch.from_numpy(np.where(np.isnan(codes), MISSING_CLASS, codes)).long()
+
+    def decode(self, prediction: NDArray[np.float32]) -> Cells:
+        probability = np.hstack([1 - prediction, prediction]) if self.kind == "binary" else prediction
+        labels = np.array(self.classes, dtype=object)[probability.argmax(1)]
+        return {"": labels, **{f"_{label}": probability[:, i] for i, label in enumerate(self.classes)}}
+
+
+@dataclass(frozen=True)
+class NumberTarget:
+    """A number, standardised for training and brought back to its own units in what is written."""
+
+    mean: float
+    scale: float
+    kind: Literal["number"] = "number"
+    outputs: ClassVar[int] = 1
+
+    @classmethod
+    def fit(cls, name: str, tables: list[Table], rows: Rows) -> NumberTarget:
+        return cls(*mean_and_scale(tables[0].numbers(name)[rows], f"{tables[0].path}: column {name!r}"))
+
+    def encode(self, table: Table, name: str) -> Tensor:
+        return torch.from_numpy((table.numbers(name) - self.mean) / self.scale)[:, None].float()
+
+    def decode(self, prediction: NDArray[np.float32]) -> Cells:
+        return {"": prediction[:, 0].astype(np.float64) * self.scale + self.mean}
+
+
+@dataclass(frozen=True)
+class CountTarget:
+    """How often something happened."""
+
+    kind: Literal["count"] = "count"
+    outputs: ClassVar[int] = 1
+
+    @classmethod
+    def fit(cls, name: str, tables: list[Table], rows: Rows) -> CountTarget:
+        mean_and_scale(tables[0].numbers(name)[rows], f"{tables[0].path}: column {name!r}")  # refuses an empty one
+        return cls()
+
+    def encode(self, table: Table, name: str) -> Tensor:
+        counts = table.numbers(name)
+        if (counts < 0).any():
+            raise DataError(
+                f"{table.path}: column {name!r} holds {np.nanmin(counts)}, expected numbers from 0. "
+                "Correct it, or set the kind to 'number'."
+            )
+        return torch.from_numpy(counts)[:, None].float()
+
+    def decode(self, prediction: NDArray[np.float32]) -> Cells:
+        return {"": prediction[:, 0]}
+
+
+Target = LabelTarget | NumberTarget | CountTarget
+
+
+def fit_target(kind: Kind, name: str, tables: list[Table], rows: Rows) -> Target:
+    """The target column `name` of `tables`, fitted on `rows` of the first.
+
+    Raises:
+        DataError: the column has no label to learn from, or one that this kind can't have.
+    """
+    if kind == "number":
+        return NumberTarget.fit(name, tables, rows)
+    if kind == "count":
+        return CountTarget.fit(name, tables, rows)
+    return LabelTarget.fit(kind, name, tables, rows)
+
+
+def _unique(labels: Any) -> list[Label]:
+    return labels.dropna().unique().tolist()
+
+
+def _order(label: Label) -> tuple[bool, Label]:
+    """Text after numbers, as tables may differ in type."""
+    return isinstance(label, str), label

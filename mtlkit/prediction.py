@@ -1,0 +1,95 @@
+"""Predictions of a trained run as a file: a table with a row for each example, or arrays.
+
+predict_file(open_run("m/"), Path("m/"), Path("new.csv"), Path("predicted.csv"))
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from mtlkit.data.frame import write_table
+from mtlkit.errors import DataError
+from mtlkit.model import Model
+from mtlkit.runfile import Kept
+
+
+def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None) -> tuple[Path, int]:
+    """Predict for `source`, or for the run's test data, and write the predictions.
+
+    Args:
+        kept: the run.
+        folder: where the predictions go if `out` is left out, as predictions.csv.
+        source: a table as the run was trained on, or an .npz with an array for each input.
+        out: a .csv or .parquet file with a column for each output, or an .npz with an array for each task.
+
+    Returns:
+        The file that was written, and its number of rows.
+
+    Raises:
+        DataError: `source` can't be read or does not fit the model, or `out` can't be written.
+    """
+    model = kept.trainer.model
+    out = out or folder / "predictions.csv"
+    table = kept.table if source is not None and source.suffix != ".npz" else None
+    if table is not None:
+        predictions = kept.trainer.predict(table.read(str(source)))
+    else:
+        predictions = kept.trainer.predict(_test_inputs(kept) if source is None else _arrays(source, model))
+    if out.suffix == ".npz":
+        _write_arrays(out, predictions)
+    elif table is not None:
+        table.write(str(out), predictions, str(source))
+    else:
+        _write_columns(out, predictions)
+    return out, len(next(iter(predictions.values())))
+
+
+def _test_inputs(kept: Kept) -> object:
+    test = kept.run.load_data().test
+    if not isinstance(test, tuple):
+        raise DataError("expected a file to predict for: this dataset has no test data that lie in one tensor")
+    return test[0]
+
+
+def _arrays(source: Path, model: Model) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by the names of the model's inputs; a single one may have any name."""
+    if source.suffix != ".npz":
+        raise DataError(f"{source}: expected an .npz with an array for each input: {', '.join(model.graph.inputs)}")
+    try:
+        with np.load(source, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source}: can't be read as .npz: {error}") from error
+    if len(model.graph.inputs) == 1 and len(arrays) == 1:
+        return dict.fromkeys(model.graph.inputs, next(iter(arrays.values())))
+    missing = [name for name in model.graph.inputs if name not in arrays]
+    if missing:
+        raise DataError(f"{source}: has no array {missing[0]!r}; found {', '.join(arrays)}")
+    return {name: arrays[name] for name in model.graph.inputs}
+
+
+def _write_columns(out: Path, predictions: dict[str, Tensor]) -> None:
+    """One column for each output: `task`, or `task_0`, `task_1`, ... where there are several."""
+    import pandas
+
+    cells = {}
+    for task, prediction in predictions.items():
+        if prediction.ndim != 2:
+            raise DataError(f"task {task!r} predicts {list(prediction.shape)}, which is no table. Write an .npz file")
+        for index in range(prediction.shape[1]):
+            cells[task if prediction.shape[1] == 1 else f"{task}_{index}"] = prediction[:, index].numpy()
+    write_table(str(out), pandas.DataFrame(cells), ",")
+
+
+def _write_arrays(out: Path, predictions: dict[str, Tensor]) -> None:
+    beside = out.with_name(f".{out.name}.{os.getpid()}.npz")
+    try:
+        np.savez(beside, **{task: prediction.numpy() for task, prediction in predictions.items()})  # type: ignore[arg-type]
+        beside.replace(out)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise DataError(f"{out}: can't be written: {error.strerror or error}") from error

@@ -1,0 +1,206 @@
+"""Run files: a model, how to train it, and its data, in one TOML, JSON or YAML file.
+
+    [data]
+    type = "csv"
+    path = "flowers.csv"
+    tasks = { species = "class", petal_width = "number" }
+
+    [model]
+    encoder = { type = "mlp", hidden = [64] }
+
+    [train]
+    epochs = 30
+
+`[model]` is a spec; what the data fix, its inputs and tasks, may be left out, and so may be `outputs`, `loss` and
+`metrics` of a task that it names. `[train]` holds the trainer's arguments. Paths are relative to where the program runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from mtlkit.build import build_model
+from mtlkit.data import Data, TableFormat
+from mtlkit.errors import CheckpointError, Problem, SpecError, nearest
+from mtlkit.model import Model
+from mtlkit.part import Part, check, make
+from mtlkit.registry import datasets
+from mtlkit.saving import MANIFEST, load
+from mtlkit.source import read
+from mtlkit.spec import Spec
+from mtlkit.train import History, Trainer
+from mtlkit.train.trainer import check_settings
+
+RUN, TABLE = "run.json", "table.json"
+_TABLES = ("model", "train", "data")
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """The three tables of a run file; the dataset's part is checked, the others are checked where they are used."""
+
+    model: Spec
+    train: dict[str, Any]
+    data: Part
+
+    def load_data(self) -> Data:
+        """The dataset.
+
+        Raises:
+            DataError: it can't be read.
+            SpecError: the factory refuses the options.
+        """
+        try:
+            return make(datasets, self.data)  # type: ignore[no-any-return]
+        except ValueError as error:
+            if isinstance(error, SpecError) or type(error) is not ValueError:
+                raise
+            raise SpecError([Problem("data", str(error))], "the run file") from error
+
+
+def read_run(path: str | Path, more: tuple[str, ...] = ()) -> tuple[RunFile, dict[str, Any]]:
+    """A run file, and the tables of it that `more` names as well.
+
+    Raises:
+        SpecError: the file can't be read, a table is missing or unknown, or the dataset's part is wrong.
+    """
+    return checked_run(read(path, "the run file"), str(path), more)
+
+
+def checked_run(tables: Mapping[str, Any], source: str, more: tuple[str, ...] = ()) -> tuple[RunFile, dict[str, Any]]:
+    """A run file's plain data, as `read_run` gives them."""
+    problems = []
+    for name, table in tables.items():
+        known = [*_TABLES, *more]
+        if name not in known:
+            problems.append(Problem(name, f"unknown table.{nearest(name, known)} Tables: {', '.join(known)}"))
+        elif not isinstance(table, dict):
+            problems.append(Problem(name, f"found {table!r}, expected a table"))
+    if "data" not in tables:
+        problems.append(Problem("data", f"is required and missing: a dataset such as {', '.join(datasets)}"))
+    if problems:
+        raise SpecError(problems, source)
+    data = check(datasets, tables["data"], "data", problems)
+    if data is None:
+        raise SpecError(problems, source)
+    run = RunFile(dict(tables.get("model", {})), dict(tables.get("train", {})), data)
+    return run, {name: tables[name] for name in more if name in tables}
+
+
+def complete(model: Spec, data: Data) -> Spec:
+    """A spec with what the data say of inputs and tasks filled in where it says nothing itself."""
+    spec = dict(model)
+    if spec.get("input") is None and spec.get("inputs") is None:
+        spec["inputs"] = data.inputs
+    tasks = spec.get("tasks", data.tasks)
+    if isinstance(tasks, dict):
+        spec["tasks"] = {
+            name: {**data.tasks.get(name, {}), **task} if isinstance(task, dict) else task
+            for name, task in tasks.items()
+        }
+    return spec
+
+
+def for_tasks(examples: Any, tasks: tuple[str, ...]) -> Any:
+    """Examples with the labels of these tasks alone: a model need not have all the tasks of its data."""
+    if examples is None:
+        return None
+    if isinstance(examples, Dataset):
+        return _ForTasks(examples, tasks)
+    x, targets = examples
+    return x, {task: target for task, target in targets.items() if task in tasks}
+
+
+class _ForTasks(Dataset[Any]):
+    def __init__(self, examples: Dataset[Any], tasks: tuple[str, ...]) -> None:
+        self.examples, self.tasks = examples, tasks
+
+    def __len__(self) -> int:
+        return len(self.examples)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        return for_tasks(self.examples[index], self.tasks)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run gave: the trained model in its trainer, the history, and the scores on the test data, if any."""
+
+    trainer: Trainer
+    history: History
+    test: dict[str, dict[str, float]] | None
+
+
+def train(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Finished:
+    """Train what a run file says and keep model, run and history in the folder `out`.
+
+    Raises:
+        SpecError, DataError, PluginError: the run file or its data are wrong; nothing is written.
+        NonFiniteError: the run failed.
+        CheckpointError: the folder holds a model already and `overwrite` is not set.
+    """
+    folder = Path(out)
+    if (folder / MANIFEST).exists() and not overwrite:
+        raise CheckpointError(
+            f"{folder}: holds a trained model. Choose another folder, or overwrite it with --overwrite"
+        )
+    run, _ = read_run(path)
+    data = run.load_data()
+    model = seeded_model(complete(run.model, data), run.train)
+    trainer = Trainer(model, **{"out_dir": str(folder), **run.train})
+    tasks = model.tasks
+    history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
+    model.save(folder)
+    kept = {"model": model.spec, "train": run.train, "data": run.data}
+    (folder / RUN).write_text(json.dumps(kept, indent=1, ensure_ascii=False))
+    if data.table is not None:
+        (folder / TABLE).write_text(json.dumps(data.table.to_json(), ensure_ascii=False))
+    if Path(path).suffix != ".json" or Path(path).name != RUN:
+        shutil.copyfile(path, folder / f"run{Path(path).suffix}")
+    test = None if data.test is None else trainer.evaluate(for_tasks(data.test, tasks))
+    return Finished(trainer, history, test)
+
+
+def seeded_model(spec: Spec, train: Mapping[str, Any]) -> Model:
+    """A model whose first weights come from the run's seed.
+
+    The run's arguments are checked before, since a wrong one should cost no time.
+    """
+    import torch
+
+    tasks = spec.get("tasks")
+    seed = check_settings(train, tuple(tasks) if isinstance(tasks, dict) else ())["seed"]
+    torch.manual_seed(seed)
+    return build_model(spec)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A folder that `train` wrote: its model in a trainer, its run file, and its table format, if it has one."""
+
+    trainer: Trainer
+    run: RunFile
+    table: TableFormat | None
+
+
+def open_run(folder: str | Path) -> Kept:
+    """Read back what `train` kept.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    path = Path(folder)
+    model = load(path)
+    if not (path / RUN).exists():
+        raise CheckpointError(f"{path / RUN}: is missing; expected a folder that `mtlkit train` wrote")
+    run, _ = checked_run(read(path / RUN), str(path / RUN))
+    table = TableFormat.from_json(read(path / TABLE)) if (path / TABLE).exists() else None
+    settings = {k: v for k, v in run.train.items() if k in ("batch_size", "precision")}
+    return Kept(Trainer(model, progress=False, **settings), run, table)

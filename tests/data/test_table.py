@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlkit.data.format import TableFormat
+from mtlkit.data.table import csv, parquet
+from mtlkit.errors import DataError
+
+pandas = pytest.importorskip("pandas", reason="tables are read with pandas")
+
+N = 60
+TASKS = {"species": "class", "price": "number", "toxic": "binary", "visits": "count"}
+
+
+def frame(count: int = N):
+    """The column `row` is a number that tells the rows apart; every target follows from it."""
+    row = np.arange(count)
+    return pandas.DataFrame(
+        {
+            "row": row * 1.5,
+            "colour": np.array(["red", "green", "blue"])[row % 3],
+            "species": np.array(["cat", "dog", "eel"])[row % 3],
+            "price": row * 10.0 + 100,
+            "toxic": np.where(row % 2, "yes", "no"),
+            "visits": row % 5,
+        }
+    )
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(frame, name: str = "a.csv") -> str:
+        frame.to_csv(tmp_path / name, index=False)
+        return str(tmp_path / name)
+
+    return write
+
+
+def rows_of(data, pair):
+    """The row numbers of the examples, from their standardised input."""
+    column = data.table.inputs[0]
+    return ((pair[0][:, 0] * column.scale + column.mean) / 1.5).round().long()
+
+
+def test_targets_inputs_and_tasks(save):
+    data = csv(path=save(frame()), tasks=TASKS)
+    assert data.inputs == {"x": {"shape": [4], "dtype": "float32"}}
+    assert data.tasks == {
+        "species": {"outputs": 3, "loss": "cross_entropy"},
+        "price": {"outputs": 1, "loss": "mse", "metrics": ["r2"]},
+        "toxic": {"outputs": 1, "loss": "bce", "metrics": ["auroc"]},
+        "visits": {"outputs": 1, "loss": "poisson"},
+    }
+    seen = []
+    for pair in (data.train, data.valid, data.test):
+        (x, y), row = pair, rows_of(data, pair)
+        seen += row.tolist()
+        assert torch.equal(y["species"], row % 3)
+        assert torch.equal(y["toxic"][:, 0], (row % 2).float()) and torch.equal(y["visits"][:, 0], (row % 5).float())
+        assert torch.equal(x[:, 1:].argmax(1), torch.tensor([2, 1, 0])[row % 3])  # blue, green, red
+    assert sorted(seen) == list(range(N)) and seen != sorted(seen)
+    price = data.train[1]["price"]
+    assert abs(price.mean()) < 1e-6 and abs(price.std(correction=0) - 1) < 1e-6
+
+
+def test_only_training_rows_fit(save):
+    one = frame().assign(split=["train"] * 40 + ["valid"] * 10 + ["test"] * 10)
+    other = one.copy()
+    other.loc[40:, "row"] += 1e6
+    other.loc[40:, "colour"] = "mauve"
+    data, changed = (csv(path=save(table), tasks={"species": "class"}, split="split") for table in (one, other))
+    assert data.table == changed.table and [len(p[0]) for p in (data.train, data.valid, data.test)] == [40, 10, 10]
+    assert torch.equal(data.train[0], changed.train[0])
+
+
+def test_parts_with_files_of_their_own(save):
+    path, test_path = save(frame()), save(frame(6).assign(species="fox"), "test.csv")
+    data = csv(path=path, tasks=TASKS, test_path=test_path, valid=0.25, seed=1)
+    assert [len(p[0]) for p in (data.train, data.valid, data.test)] == [45, 15, 6]
+    # A label that training never saw is a class that no model gets right, not a missing label.
+    assert data.tasks["species"]["outputs"] == 4 and data.test[1]["species"].tolist() == [3] * 6
+    with pytest.raises(DataError, match="Set one of them"):
+        csv(path=path, tasks=TASKS, test_path=test_path, split="colour")
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=N, max_size=N), min_size=4, max_size=4))
+def test_empty_target_cells_are_missing_labels(tmp_path_factory, holes):
+    table = frame().astype(object)
+    for (name, first), empty in zip([("species", 3), ("price", 3), ("toxic", 3), ("visits", 3)], holes, strict=True):
+        table.loc[[*([False] * first), *empty[first:]], name] = ""
+    path = tmp_path_factory.mktemp("holes") / "a.csv"
+    table.to_csv(path, index=False)
+    data = csv(path=str(path), tasks=TASKS, valid=0, test=0)
+    x, y = data.train
+    order = rows_of(data, data.train)
+    for name, empty in zip(TASKS, holes, strict=True):
+        expected = torch.tensor([False] * 3 + empty[3:])[order]
+        found = y[name] == -100 if name == "species" else y[name][:, 0].isnan()
+        assert torch.equal(found, expected)
+    assert x.isfinite().all()
+
+
+def test_labels_may_be_whole_numbers_and_zip_codes_categories(save):
+    table = frame().assign(species=np.arange(N) % 3 + 7)
+    data = csv(path=save(table), tasks={"species": "class"}, inputs={"visits": "category", "price": "number"})
+    assert data.table.targets["species"].classes == ["7", "8", "9"]
+    assert data.inputs["x"]["shape"] == [6]
+    assert csv(path=save(table), tasks={"species": "class"}, inputs=["price"]).inputs["x"]["shape"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, {"tasks": {"specis": "class"}}, "no column 'specis'. Did you mean 'species'"),
+        ({}, {"inputs": ["colours"]}, "no column 'colours'. Did you mean 'colour'"),
+        ({}, {"inputs": ["species"]}, "A model would read its own answer"),
+        ({}, {"inputs": {"colour": "number"}}, "row 1 below the header: found 'red', expected a number"),
+        ({}, {"tasks": {"species": "number"}}, "row 1 below the header: found 'cat', expected a number"),
+        ({}, {"tasks": {"species": "binary"}}, "expected two for kind 'binary'. Set the kind to 'class'"),
+        ({}, {"split": "colour"}, "found 'blue' in the split column 'colour', expected train, valid, test"),
+        ({"species": "cat"}, {}, r"holds \['cat'\] in the training rows, expected two labels at least"),
+        ({"species": ""}, {}, r"holds \[\] in the training rows"),
+        ({"price": ""}, {"tasks": {"price": "number"}}, "has no number in the training rows"),
+        ({"visits": -1}, {"tasks": {"visits": "count"}}, "holds -1.0, expected numbers from 0"),
+        ({"row": np.arange(N)}, {}, "'row' looks like an id .* inputs = \\['colour', 'price', 'toxic', 'visits'\\]"),
+        ({"name": [f"n{i}" for i in range(N)]}, {}, "'name' looks like an id"),
+        ({"empty": ""}, {}, "column 'empty' has no number in the training rows"),
+    ],
+)
+def test_what_does_not_fit(save, change, options, message):
+    with pytest.raises(DataError, match=message):
+        csv(path=save(frame().assign(**change)), **{"tasks": {"species": "class"}, **options})
+
+
+def test_every_column_a_task(save):
+    with pytest.raises(DataError, match="nothing for a model to read"):
+        csv(path=save(frame()[["species", "price"]]), tasks={"species": "class", "price": "number"})
+
+
+def test_seed_decides(save):
+    path = save(frame())
+    one, same, other = (csv(path=path, tasks=TASKS, seed=seed).train[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@pytest.fixture
+def fitted(save):
+    return csv(path=save(frame(), "train.csv"), tasks=TASKS, valid=0, test=0)
+
+
+def right_answers(data, count):
+    """What a perfect model would predict for `frame(count)`."""
+    row = torch.arange(count)
+    price = data.table.targets["price"]
+    return {
+        "species": torch.nn.functional.one_hot(row % 3, 3) * 0.8 + 0.1,
+        "price": ((row * 10.0 + 100 - price.mean) / price.scale)[:, None],
+        "toxic": (row % 2)[:, None] * 0.5 + 0.25,
+        "visits": (row % 5)[:, None].float(),
+    }
+
+
+def test_state_survives_json(fitted):
+    assert TableFormat.from_json(json.loads(json.dumps(fitted.table.to_json()))) == fitted.table
+    for damaged in (
+        {},
+        {"inputs": [], "targets": {"a": {"kind": "other"}}},
+        {"inputs": [{"kind": "number"}], "targets": {}},
+    ):
+        with pytest.raises(DataError, match="no state of a table format"):
+            TableFormat.from_json(damaged)
+
+
+def test_predictions_return_to_the_table(fitted, save, tmp_path):
+    source = frame(9)
+    path = save(source.drop(columns=[*TASKS]))
+    assert fitted.table.read(path).shape == (9, 4)
+    fitted.table.write(str(tmp_path / "out.csv"), right_answers(fitted, 9), path)
+    out = pandas.read_csv(tmp_path / "out.csv")
+    assert [*out.columns] == [
+        "row", "colour",
+        "species", "species_cat", "species_dog", "species_eel",
+        "price",
+        "toxic", "toxic_no", "toxic_yes",
+        "visits",
+    ]  # fmt: skip
+    for name in ("row", "colour", "species", "toxic", "visits"):
+        assert out[name].tolist() == source[name].tolist()
+    assert np.allclose(out["price"], source["price"])
+    assert np.allclose(out["toxic_yes"], np.where(source["toxic"] == "yes", 0.75, 0.25))
+    assert {path.name for path in tmp_path.iterdir()} == {"train.csv", "a.csv", "out.csv"}
+
+
+def test_predictions_overwrite_no_column(fitted, save, tmp_path):
+    path, out = save(frame(9)), str(tmp_path / "out.csv")
+    fitted.table.write(out, right_answers(fitted, 9), path)
+    written = pandas.read_csv(out)
+    assert written["species_predicted"].tolist() == written["species"].tolist()
+    with pytest.raises(DataError, match="'species' and 'species_predicted' are there already"):
+        fitted.table.write(out, right_answers(fitted, 9), out)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        ({"specis": torch.zeros(9, 3)}, "found predictions of task 'specis', expected tasks species"),
+        ({"species": torch.zeros(9, 2)}, r"found predictions \[9, 2\] for task 'species', expected \[9, 3\]"),
+        ({"price": torch.zeros(8, 1)}, r"found predictions \[8, 1\] for task 'price', expected \[9, 1\]"),
+    ],
+)
+def test_predictions_that_do_not_fit(fitted, save, tmp_path, predictions, message):
+    path = save(frame(9))
+    with pytest.raises(DataError, match=message):
+        fitted.table.write(str(tmp_path / "out.csv"), predictions, path)
+
+
+def test_new_files_that_do_not_fit(fitted, save):
+    with pytest.raises(DataError, match="no column 'row'"):
+        fitted.table.read(save(frame(9).drop(columns="row")))
+    with pytest.raises(DataError, match="row 9 below the header: found 'many'"):
+        fitted.table.read(save(frame(9).astype({"row": object}).replace({"row": {12.0: "many"}})))
+    unseen = fitted.table.read(save(frame(9).assign(colour="mauve")))
+    assert unseen[:, 1:].sum() == 0
+
+
+def test_parquet_round_trip(tmp_path):
+    pytest.importorskip("pyarrow", reason="pandas reads Parquet through pyarrow")
+    path = str(tmp_path / "a.parquet")
+    frame().assign(species=np.arange(N) % 3 + 7).to_parquet(path)
+    data = parquet(path=path, tasks=TASKS, valid=0, test=0)
+    assert data.table.targets["species"].classes == [7, 8, 9]
+    data.table.write(str(tmp_path / "out.parquet"), right_answers(data, N), path)
+    out = pandas.read_parquet(tmp_path / "out.parquet")
+    assert out["species_predicted"].tolist() == out["species"].tolist() and out["row"].dtype == float
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(DataError, match=r"bad\.parquet: can't be read"):
+        parquet(path=str(tmp_path / "bad.parquet"), tasks=TASKS)
