@@ -7,7 +7,8 @@ batch axis; None stands for an axis of any length. A mask is [B, T], true at the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -18,8 +19,8 @@ Mask = Tensor | None
 Pool = Literal["mean", "max", "last"]
 
 # Two lengths that stand for an axis of any length: what differs between their outputs is of any length too. Long
-# enough for the kernels that people use.
-_PROBES = (64, 96)
+# enough for the deepest CNNs.
+_PROBES = (128, 160)
 
 
 def feature_shape(module: nn.Module, input_shape: Shape, dtype: torch.dtype = torch.float32) -> Shape:
@@ -35,30 +36,48 @@ def feature_shape(module: nn.Module, input_shape: Shape, dtype: torch.dtype = to
     declared = getattr(module, "output_shape", None)
     if declared is not None:
         return tuple(declared)
+    if None not in input_shape:
+        return _probe(module, input_shape, dtype)
     short, long = (_probe(module, tuple(probe if n is None else n for n in input_shape), dtype) for probe in _PROBES)
     return tuple(a if a == b else None for a, b in zip(short, long, strict=True))
 
 
-def _probe(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
-    on_meta = {
-        name: tensor.detach().to("meta")
-        for tensors in (module.named_parameters(), module.named_buffers())
-        for name, tensor in tensors
-    }
-    training = {m: m.training for m in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad(), torch.device("meta"):
-            # Two examples: a batch of one hides a module that mistakes the batch axis for another.
-            made = torch.func.functional_call(module, on_meta, (torch.zeros(2, *shape, dtype=dtype),))
-    finally:
-        for m, mode in training.items():
-            m.training = mode
+def _probe(module: nn.Module, shape: Shape, dtype: torch.dtype) -> tuple[int, ...]:
+    with _on_meta(module), torch.no_grad(), torch.device("meta"):
+        # Two examples: a batch of one hides a module that mistakes the batch axis for another.
+        made = module(torch.zeros(2, *shape, dtype=dtype))  # type: ignore[arg-type]
     if not isinstance(made, Tensor):
         raise TypeError(f"expected one tensor from its forward, found {type(made).__name__}")
     if made.ndim < 2 or made.shape[0] != 2:
         raise TypeError(f"expected features [2, ...] for a batch of two, found {list(made.shape)}")
     return tuple(made.shape[1:])
+
+
+@contextmanager
+def _on_meta(module: nn.Module) -> Iterator[None]:
+    """While this lasts, the module is in evaluation mode and its tensors have shapes but no values.
+
+    Each module is visited once, also one that has several names, which `torch.func.functional_call` leaves on meta.
+    """
+    kept = [(m, m.training, dict(m._parameters), dict(m._buffers)) for m in module.modules()]
+    bare: dict[int, Tensor] = {}
+    try:
+        for m, _, parameters, buffers in kept:
+            m.training = False
+            for name, tensor in {**parameters, **buffers}.items():
+                if tensor is not None and tensor.device.type != "meta":
+                    without = tensor.detach().to("meta")
+                    if name in parameters:
+                        without = nn.Parameter(without, requires_grad=False)
+                    # Set as a person would, since recurrent layers keep a second list of their weights.
+                    setattr(m, name, bare.setdefault(id(tensor), without))
+        yield
+    finally:
+        for m, training, parameters, buffers in kept:
+            m.training = training
+            for name, tensor in {**parameters, **buffers}.items():
+                if tensor is not None:
+                    setattr(m, name, tensor)
 
 
 def ignores_padding(module: nn.Module) -> bool:
@@ -159,10 +178,10 @@ def joined_shape(shapes: Sequence[Shape]) -> Shape:
                 f"{written(first)} ({kind(first)}) and {written(other)} ({kind(other)}) can't be joined: "
                 "all axes but that of the features must be equal"
             )
-    widths = [shape[axis] for shape in shapes]
-    if any(width is None for width in widths):
+    widths = [width for shape in shapes if (width := shape[axis]) is not None]
+    if len(widths) < len(shapes):
         raise ValueError("features of any width can't be joined; fix the length of the last axis")
-    return (*first[:axis], sum(widths), *first[axis + 1 :])  # type: ignore[arg-type]
+    return (*first[:axis], sum(widths), *first[axis + 1 :])
 
 
 def feature_axis(shape: Shape) -> int:

@@ -10,6 +10,7 @@ as "task:pos".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -19,6 +20,7 @@ from mtlkit.part import Part
 from mtlkit.spec import SINGLE, Spec
 
 PREDICTION = "task:"
+_STAGE = re.compile("0|[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Graph:
         if problems:
             raise SpecError(problems)
         order = _ordered(nodes, problems)
-        _check_all_used(inputs, nodes, problems)
+        _check_all_used(spec, inputs, nodes, problems)
         if problems:
             raise SpecError(problems)
         return Graph(inputs, encoders, tasks, order)
@@ -174,8 +176,8 @@ def stage_of(source: str) -> int | None:
     if source.startswith(PREDICTION) or ":" not in source:
         return None
     digits = source.partition(":")[2]
-    # int() would read " 2", "+2", "1_0" and other scripts' digits too, and take long over a long one.
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 5 else -1
+    # int() would read " 2", "02", "1_0" and other scripts' digits too, and take long over a long one.
+    return int(digits) if _STAGE.fullmatch(digits) else -1
 
 
 def _path(spec: Spec, name: str) -> str:
@@ -183,11 +185,9 @@ def _path(spec: Spec, name: str) -> str:
 
 
 def _check_references(inputs: dict[str, Input], nodes: dict[str, Node], problems: list[Problem]) -> None:
+    names = [key for key, node in nodes.items() if isinstance(node, Encoder)]
     for node in nodes.values():
-        place = "from" if isinstance(node, Encoder) else "on"
-        possible = [key for key, other in nodes.items() if isinstance(other, Encoder)]
-        if isinstance(node, Encoder):
-            possible = [*inputs, *nodes]
+        place, possible = ("from", [*inputs, *nodes]) if isinstance(node, Encoder) else ("on", names)
         for source in node.sources:
             path = f"{node.path}.{place}"
             if owner(source) not in possible or (source.startswith(PREDICTION) and place == "on"):
@@ -214,12 +214,15 @@ def _ordered(nodes: dict[str, Node], problems: list[Problem]) -> tuple[Node, ...
         return ()
 
 
-def _check_all_used(inputs: dict[str, Input], nodes: dict[str, Node], problems: list[Problem]) -> None:
+def _check_all_used(spec: Spec, inputs: dict[str, Input], nodes: dict[str, Node], problems: list[Problem]) -> None:
     read = {owner(source) for node in nodes.values() for source in node.sources}
     for name in inputs:
         if name not in read:
             problems.append(
-                Problem(f"inputs.{name}", "feeds nothing. Name it in the 'from' of an encoder, or remove it")
+                Problem(
+                    f"inputs.{name}" if "inputs" in spec else name,
+                    "feeds nothing. Name it in the 'from' of an encoder, or remove it",
+                )
             )
     for key, node in nodes.items():
         if isinstance(node, Encoder) and key not in read:

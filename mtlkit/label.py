@@ -70,6 +70,9 @@ def for_metrics(loss: nn.Module, output: Tensor, target: Tensor) -> tuple[Tensor
     predict = getattr(loss, "predict", lambda output: output)
     problem = getattr(loss, "problem", "regression")
     if problem == "multilabel":
+        if output.ndim > 2:
+            axis = 1 + feature_axis(tuple(output.shape[1:]))
+            output, target = (values.movedim(axis, -1).flatten(0, -2) for values in (output, target))
         known = torch.where(target.isnan(), -1.0, target) if target.is_floating_point() else target
         return predict(output), known.long()
     output, target = select(loss, output, target)

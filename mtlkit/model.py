@@ -149,6 +149,7 @@ class Model(nn.Module):
                     f"no task named {shown(task)}.{nearest(task, self.tasks)} Tasks: {', '.join(self.tasks)}"
                 )
         needed = self.graph.needed(tasks)
+        sources = {source for node in self.graph.order if node.key in needed for source in node.sources}
         steps: list[_Encode | _Share | _Decode] = []
         per_task: set[str] = set()
         for node in self.graph.order:
@@ -159,7 +160,8 @@ class Model(nn.Module):
                 fed = node.key in self._read_ahead
                 steps.append(_Decode(node.name, source, node.key if fed else None, takes_mask(self.head(node.name))))
             elif hasattr(self.scheme(node.name), "trunk"):
-                steps.append(_Encode(node.name, node.sources, self.graph.taps(node.name)))
+                taps = tuple(tap for tap in self.graph.taps(node.name) if f"{node.name}:{tap}" in sources)
+                steps.append(_Encode(node.name, node.sources, taps, node.name in sources))
             else:
                 on = tuple(task for task in self.graph.tasks_on(node.name) if self.graph.tasks[task].key in needed)
                 per_task.add(node.name)
@@ -175,6 +177,7 @@ class _Encode:
     name: str
     reads: tuple[str, ...]
     taps: tuple[int, ...]
+    whole: bool  # whether its own features are read, not only those of its stages
 
     def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor]) -> None:
         x, mask = join([values[source] for source in self.reads])
@@ -182,7 +185,8 @@ class _Encode:
         if not self.taps:
             values[self.name] = apply(trunk, x, mask)
             return
-        made = run_stages(trunk.stages, x, mask)
+        stages = trunk.stages if self.whole else trunk.stages[: self.taps[-1] + 1]
+        made = run_stages(stages, x, mask)
         values[self.name] = made[-1]
         for tap in self.taps:
             values[f"{self.name}:{tap}"] = made[tap]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import nn
 
-_TAKEN = frozenset(name.rstrip("_") for name in dir(nn.ModuleDict()))
+_TAKEN = frozenset(dir(nn.ModuleDict()))
 
 
 def module_name(name: str) -> str:
-    """The key of `name` in a `ModuleDict`: itself, or with an underscore where torch has the name ("type", "forward").
+    """The key of `name` in a `ModuleDict`: itself, or with a hyphen where torch has the name ("type", "forward").
 
-    Two names never get the same key, since "type_" becomes "type__".
+    No attribute ends with a hyphen. Two names never get the same key, since "type-" becomes "type--".
     """
-    return f"{name}_" if name.rstrip("_") in _TAKEN else name
+    return f"{name}-" if name.rstrip("-") in _TAKEN else name

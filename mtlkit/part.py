@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -95,8 +95,7 @@ def validate(
         # As JSON, because a spec's arrays are the tuples of a signature.
         checked = schema.model_validate_json(json.dumps(options))
     except ValidationError as error:
-        known = [field.alias or name for name, field in schema.model_fields.items()]
-        problems += [_problem(details, path, known) for details in error.errors(include_url=False)]
+        problems += _problems(error, schema, options, path)
         return None
     # A signature writes the default of a list as a tuple, which is no mistake.
     return checked.model_dump(mode="json", by_alias=True, warnings=False)
@@ -179,18 +178,51 @@ _EXPECTED = {
 }
 
 
-def _problem(details: Any, path: str, known: list[str]) -> Problem:
-    """A pydantic error in our words: what was found, what was expected, the nearest name."""
-    # Tags such as "list[int]" or "function-wrap" in a location name a branch of a union, not a key that was written.
-    steps = [str(s) for s in details["loc"] if not re.search(r"[\[\]()]|^(str|int|float|bool|dict|none)$", str(s))]
-    where = ".".join([path, *steps]) if path else ".".join(steps)
-    if details["type"] == "extra_forbidden":
-        name = steps[-1]
-        return Problem(where, f"unknown option.{nearest(name, known)} Options: {', '.join(known) or 'none'}")
-    if details["type"] == "missing":
-        return Problem(where, "is required and missing")
-    expected = _EXPECTED.get(details["type"]) or _worded(details["msg"])
-    return Problem(where, f"found {shown(details['input'])}, expected {expected}")
+def _problems(error: ValidationError, schema: type[BaseModel], options: dict[str, Any], path: str) -> Iterator[Problem]:
+    """pydantic's errors in our words: what was found, what was expected, the nearest name."""
+    wrong: dict[str, tuple[object, list[str]]] = {}
+    for details in error.errors(include_url=False):
+        *above, last = details["loc"]
+        where = ".".join([path] * bool(path) + _written_steps(details["loc"], options))
+        if details["type"] == "extra_forbidden":
+            known = _keys_at(schema, above)
+            yield Problem(where, f"unknown option.{nearest(last, known)} Options: {', '.join(known) or 'none'}")
+        elif details["type"] == "missing":
+            yield Problem(f"{where}.{last}" if where else str(last), "is required and missing")
+        else:
+            expected = _EXPECTED.get(details["type"]) or _worded(details["msg"])
+            wrong.setdefault(where, (details["input"], []))[1].append(expected)
+    # What fits no branch of a union is one mistake, though each branch reports it.
+    for where, (found, expected_one_of) in wrong.items():
+        yield Problem(where, f"found {shown(found)}, expected {' or '.join(dict.fromkeys(expected_one_of))}")
+
+
+def _written_steps(location: Sequence[str | int], options: Any) -> list[str]:
+    """The keys and indices of a location that were written; others name a branch of a union."""
+    steps: list[str] = []
+    for step in location:
+        is_key = isinstance(options, dict) and step in options
+        if is_key or (isinstance(options, list) and isinstance(step, int)):
+            options = options[step]
+            steps.append(str(step) or "''")
+    return steps
+
+
+def _keys_at(schema: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """The keys that may stand at a location: those of the innermost table that has a schema."""
+    for step in location:
+        field = next((f for name, f in schema.model_fields.items() if (f.alias or name) == step), None)
+        inner = next(_tables(field.annotation), None) if field else None
+        schema = inner or schema
+    return [field.alias or name for name, field in schema.model_fields.items()]
+
+
+def _tables(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The tables with a schema in an annotation such as `dict[str, Task]`, at any depth."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _tables(inner)
 
 
 def _worded(message: str) -> str:

@@ -17,6 +17,8 @@ part is imported when it is first used. What is broken harms only who names it.
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -147,7 +149,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
             PluginError: it has two owners.
         """
         claims = self.claims(name)
-        if not claims:
+        if not claims and _installation_changed():
             # A package that was installed while this program runs is found without a restart.
             _installed.cache_clear()
             claims = self.claims(name)
@@ -190,6 +192,16 @@ def _installed(kind: str, group: str) -> dict[str, list[Entry]]:
     for point in entry_points(group=group):
         found.setdefault(point.name, []).append(_from_entry_point(kind, point))
     return found
+
+
+def _installation_changed() -> bool:
+    """Whether anything was installed or removed since the last call. Reading all metadata takes far longer."""
+    global _folders
+    before, _folders = _folders, {p: os.stat(p).st_mtime_ns for p in sys.path if os.path.isdir(p)}
+    return _folders != before
+
+
+_folders: dict[str, int] = {}
 
 
 def _from_entry_point(kind: str, point: EntryPoint) -> Entry:

@@ -58,7 +58,7 @@ class RunFile:
             SpecError: the factory refuses the options.
         """
         try:
-            return make(datasets, self.data)  # type: ignore[no-any-return]
+            return make(datasets, self.data)
         except ValueError as error:
             if isinstance(error, SpecError) or type(error) is not ValueError:
                 raise

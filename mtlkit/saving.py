@@ -37,7 +37,11 @@ def save(model: Model, path: str | Path) -> None:
         CheckpointError: the folder can't be written; what was there before is left as it was.
     """
     folder = Path(path)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Copies: safetensors refuses weights that share memory, as tied ones do.
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     files = {WEIGHTS: write_tensors(weights), SPEC: _json(model.spec)}
     manifest = {
         "format": _FORMAT,
@@ -47,7 +51,7 @@ def save(model: Model, path: str | Path) -> None:
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in {**files, MANIFEST: _json(manifest)}.items():
+        for name, data in {**files, MANIFEST: _signed(manifest)}.items():
             beside = folder / f".{name}.{os.getpid()}"
             written.append(beside)
             with beside.open("wb") as file:
@@ -70,10 +74,13 @@ def load(path: str | Path) -> Model:
         PluginError, SpecError: the model uses a part that is not installed here.
     """
     folder = Path(path)
-    manifest = _parsed(folder / MANIFEST, _read(folder, MANIFEST, _MAX_JSON))
+    data = _read(folder, MANIFEST, _MAX_JSON)
+    manifest = _parsed(folder / MANIFEST, data)
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
         raise CheckpointError(f"{folder / MANIFEST}: found format {found!r}, expected {_FORMAT}; update mtlkit")
+    if _signed(manifest) != data:
+        raise CheckpointError(f"{folder / MANIFEST}: is damaged: it is not what was saved. Use another copy")
     spec = _parsed(folder / SPEC, _verified(folder, SPEC, manifest))
     if not isinstance(spec, dict):
         raise CheckpointError(f"{folder / SPEC}: found no table, expected a spec")
@@ -134,6 +141,12 @@ def _plugin_versions(model: Model) -> dict[str, str]:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, indent=1, ensure_ascii=False).encode()
+
+
+def _signed(manifest: dict[str, Any]) -> bytes:
+    """The manifest's file, with its own digest in place of any that `manifest` has."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return _json({**content, "sha256": _digest(_json(content))})
 
 
 def _digest(data: bytes) -> str:

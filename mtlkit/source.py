@@ -102,7 +102,7 @@ class _Copy:
 
 
 def _below(path: str, key: object) -> str:
-    step = str(key)[:80]
+    step = str(key)[:80] or "''"
     return f"{path}.{step}" if path else step
 
 

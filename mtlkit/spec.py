@@ -73,7 +73,7 @@ class Structure(BaseModel):
 
     model_config = _STRICT
 
-    version: Literal[1] = 1
+    version: Annotated[int, Field(ge=1, le=1)] = 1
     input: Input | None = None
     inputs: Annotated[dict[str, Input], Field(min_length=1, max_length=MAX_ENCODERS)] | None = None
     encoder: Any = None
@@ -118,7 +118,10 @@ def _check_alternatives(raw: Spec, problems: list[Problem]) -> None:
 
 
 def _check_names(raw: Spec, problems: list[Problem]) -> None:
-    taken: dict[str, str] = {}
+    # Where they have no names of their own, the input is called "input" and the encoder "encoder".
+    taken = {"input": "inputs"} if raw.get("input") is not None else {}
+    if raw.get("encoder") is not None:
+        taken[SINGLE] = "encoders"
     for key in ("inputs", "encoders", "tasks"):
         named = raw.get(key)
         for name in named if isinstance(named, dict) else ():
@@ -155,11 +158,13 @@ def _fill(spec: Spec, problems: list[Problem]) -> Spec:
     for key in ("input", "inputs"):
         if spec.get(key) is not None:
             filled[key] = spec[key]
-            named = {"input": spec[key]} if key == "input" else {f"inputs.{n}": i for n, i in spec[key].items()}
+            several = spec[key].items() if key == "inputs" and isinstance(spec[key], dict) else ()
+            named = {"input": spec[key]} if key == "input" else {f"inputs.{n}": one for n, one in several}
             _check_sizes(named, problems)
     if spec.get("encoder") is not None:
         filled["encoder"] = _encoder(spec["encoder"], "encoder", problems)
-        filled["sharing"] = check(sharings, spec.get("sharing") or "hard", "sharing", problems)
+        sharing = spec.get("sharing")
+        filled["sharing"] = check(sharings, "hard" if sharing is None else sharing, "sharing", problems)
     if isinstance(spec.get("encoders"), dict):
         filled["encoders"] = {}
         for name, raw in spec["encoders"].items():
@@ -180,7 +185,8 @@ def _check_sizes(inputs: dict[str, Any], problems: list[Problem]) -> None:
     for path, one in inputs.items():
         total = 1
         axes = one.get("shape") if isinstance(one, dict) else None
-        for axis in axes if isinstance(axes, list) else ():
+        # An input has few axes; a product of a million would take long.
+        for axis in axes[:4] if isinstance(axes, list) else ():
             total *= axis if isinstance(axis, int) else 1
         if total > MAX_INPUT_VALUES:
             problems.append(

@@ -13,6 +13,8 @@ from mtlkit.feature import Mask, Shape
 class Identity(nn.Module):
     """The input as it is: [B, *input_shape] -> [B, *input_shape]."""
 
+    input_dtype = "float32"
+
     def __init__(self, input_shape: Shape) -> None:
         super().__init__()
         self.output_shape = tuple(input_shape)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ class Sequential(nn.Sequential):
         for index, part in enumerate(layers):
             assert isinstance(part, dict)  # checked and filled in before a factory is called
             try:
-                layer, shape, padded = _made(part, shape, padded)
+                layer, shape, padded = _made(part, shape, padded, first=index == 0)
             except ValueError as error:
                 raise ValueError(f"layers.{index}: {error}") from error
             self.append(layer)
@@ -60,9 +61,12 @@ class Sequential(nn.Sequential):
         return run_stages(self.stages, x, mask)[-1]
 
 
-def _made(part: Part, shape: Shape, padded: bool) -> tuple[nn.Module, Shape, bool]:
+def _made(part: Part, shape: Shape, padded: bool, first: bool) -> tuple[nn.Module, Shape, bool]:
     """A layer, the shape of its features, and whether they are padded."""
     layer = make(encoders, part, shape)
+    reads = getattr(layer, "input_dtype", "float32")
+    if reads != "float32" and not first:
+        raise ValueError(f"encoder {part['type']!r} reads {reads}, found features (float32). Put it first")
     check_padding(layer, shape, padded, f"encoder {part['type']!r}")
-    made = feature_shape(layer, shape)
+    made = feature_shape(layer, shape, getattr(torch, reads))
     return layer, made, gives_padding(layer, padded, made)

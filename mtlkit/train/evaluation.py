@@ -1,6 +1,7 @@
 """The loss and metrics of each task over a data set.
 
 scores = evaluate(model, batches, device)      # {"digit": {"loss": 0.21, "accuracy": 0.93}, ...}
+tallies = tally(model, batches, device)        # the same before it is divided, and how many labels there were
 """
 
 from __future__ import annotations
@@ -33,9 +34,19 @@ def evaluate(
 
     The model is put into evaluation mode and back.
     """
+    return {task: found.scores() for task, found in tally(model, batches, device, autocast).items()}
+
+
+def tally(
+    model: Model,
+    batches: Iterable[Batch],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> dict[str, Tally]:
+    """What `evaluate` divides: each task's loss, metrics and number of labels."""
     was_training = model.training
     model.eval()
-    tallies = {task: _Tally(model, task, device) for task in model.tasks}
+    tallies = {task: Tally(model, task, device) for task in model.tasks}
     try:
         with torch.inference_mode():
             for batch in batches:
@@ -47,10 +58,10 @@ def evaluate(
                     tallies[task].add(output.float(), target, task in batch.complete)
     finally:
         model.train(was_training)
-    return {task: tally.scores() for task, tally in tallies.items()}
+    return tallies
 
 
-class _Tally:
+class Tally:
     """One task's loss and metrics so far."""
 
     def __init__(self, model: Model, task: str, device: torch.device) -> None:
@@ -76,11 +87,14 @@ class _Tally:
             for metric in self.metrics.values():
                 metric.update(predicted, known)
 
+    @property
+    def mean_loss(self) -> float:
+        return float(self.total) / self.labels if self.labels else math.nan
+
     def scores(self) -> dict[str, float]:
         if not self.labels:
             return dict.fromkeys(["loss", *self.metrics], math.nan)
-        loss = float(self.total) / self.labels
-        return {"loss": loss, **{name: _computed(metric) for name, metric in self.metrics.items()}}
+        return {"loss": self.mean_loss, **{name: _computed(metric) for name, metric in self.metrics.items()}}
 
 
 def _computed(metric: Any) -> float:

@@ -224,6 +224,8 @@ def _checked_classes(task: str, y: Tensor, classes: int) -> Tensor:
             f"task {task!r}: expected class indices (integers, {MISSING_CLASS} where missing), found {y.dtype} "
             f"{list(y.shape)}. Convert them with .long(), one-hot rows with .argmax(1)"
         )
+    if y.ndim == 0:
+        raise DataError(f"task {task!r}: expected class indices [B], found a single number")
     wrong = y[((y < 0) | (y >= classes)) & (y != MISSING_CLASS)]
     if len(wrong):
         raise DataError(

@@ -130,8 +130,9 @@ def _checked(raw: str | Part, known: dict[str, Any], path: str, ours: set[str]) 
 def _made(path: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
-    except (TypeError, ValueError) as error:
-        raise _error(path, str(error)) from error
+    # Torch checks few of its options: wrong ones also end in a missing index, or a division by zero.
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise _error(path, f"{type(error).__name__}: {error}") from error
 
 
 def _is_number(value: object) -> bool:
