@@ -160,7 +160,7 @@ def plugins(
             table.add_row(*row)
     _out.print(table)
     for problem in broken:
-        _err.print(problem, style="red", markup=False, highlight=False)
+        _err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     if broken:
         raise typer.Exit(1)
 
@@ -227,5 +227,5 @@ def main() -> None:
 
 
 def _fail(error: MtlkitError, status: int) -> None:
-    _err.print(f"error: {error}", style="red", markup=False, highlight=False)
+    _err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)

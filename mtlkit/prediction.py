@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from mtlkit.data import TableFormat
 from mtlkit.data.frame import write_table
 from mtlkit.errors import DataError
 from mtlkit.model import Model
@@ -44,7 +46,7 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
     elif table is not None:
         table.write(str(out), predictions, str(source))
     else:
-        _write_columns(out, predictions)
+        write_table(str(out), _columns(predictions, kept.table), ",")
     return out, len(next(iter(predictions.values())))
 
 
@@ -72,17 +74,25 @@ def _arrays(source: Path, model: Model) -> dict[str, np.ndarray]:
     return {name: arrays[name] for name in model.graph.inputs}
 
 
-def _write_columns(out: Path, predictions: dict[str, Tensor]) -> None:
-    """One column for each output: `task`, or `task_0`, `task_1`, ... where there are several."""
+def _columns(predictions: dict[str, Tensor], table: TableFormat | None) -> Any:
+    """Predictions as a DataFrame, in the units and labels of the table that the model was trained on, if it was.
+
+    Else a column for each output: `task`, or `task_0`, `task_1`, ... where there are several.
+    """
     import pandas
 
-    cells = {}
+    cells: dict[str, Any] = {}
     for task, prediction in predictions.items():
         if prediction.ndim != 2:
             raise DataError(f"task {task!r} predicts {list(prediction.shape)}, which is no table. Write an .npz file")
-        for index in range(prediction.shape[1]):
-            cells[task if prediction.shape[1] == 1 else f"{task}_{index}"] = prediction[:, index].numpy()
-    write_table(str(out), pandas.DataFrame(cells), ",")
+        values = prediction.numpy()
+        if table is not None:
+            cells |= {f"{task}{suffix}": column for suffix, column in table.targets[task].decode(values).items()}
+        elif values.shape[1] == 1:
+            cells[task] = values[:, 0]
+        else:
+            cells |= {f"{task}_{index}": column for index, column in enumerate(values.T)}
+    return pandas.DataFrame(cells)
 
 
 def _write_arrays(out: Path, predictions: dict[str, Tensor]) -> None:

@@ -1,0 +1,156 @@
+"""The command line as a user runs it: real processes, files of their own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = """
+[data]
+type = "csv"
+path = "houses.csv"
+tasks = { price = "number", sold = "class" }
+
+[model]
+encoder = { type = "mlp", hidden = [32] }
+
+[train]
+epochs = 12
+batch_size = 32
+optimizer = { type = "adam", lr = 1e-2 }
+"""
+
+
+def mtlkit(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    command = [str(Path(sys.executable).with_name("mtlkit")), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 400 houses with gaps, its run file, and the model trained from that file alone."""
+    folder = tmp_path_factory.mktemp("houses")
+    draw = random.Random(0)
+    rows = []
+    for _ in range(400):
+        area, rooms, city = draw.randint(40, 200), draw.randint(1, 6), draw.choice(["Ulm", "Bonn", "Köln"])
+        price = 3 * area + 20 * rooms + {"Ulm": 0, "Bonn": 50, "Köln": 100}[city]
+        rows.append(
+            {
+                "area": "" if draw.random() < 0.05 else area,
+                "rooms": rooms,
+                "city": city,
+                "price": "" if draw.random() < 0.2 else price,
+                "sold": "" if draw.random() < 0.2 else "yes" if area > 100 else "no",
+            }
+        )
+    _write(folder / "houses.csv", rows)
+    _write(folder / "new.csv", [{"area": 180, "rooms": 5, "city": "Köln"}, {"area": 45, "rooms": 1, "city": "Ulm"}])
+    (folder / "houses.toml").write_text(RUN)
+    done = mtlkit("train", "houses.toml", "--out", "model", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    return folder
+
+
+def _write(path: Path, rows: list[dict[str, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_table_of_ones_own_trains_from_a_run_file_and_predicts_a_csv(folder: Path) -> None:
+    done = mtlkit("predict", "model", "new.csv", "--out", "predicted.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    with (folder / "predicted.csv").open(encoding="utf-8") as file:
+        large, small = csv.DictReader(file)
+    assert large["city"] == "Köln" and large["area"] == "180"  # the rows of the source stand unchanged
+    # In the units and labels of the table.
+    assert abs(float(large["price"]) - 740) < 60 and abs(float(small["price"]) - 155) < 60
+    assert (large["sold"], small["sold"]) == ("yes", "no")
+    assert float(large["sold_yes"]) + float(large["sold_no"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_evaluate_gives_what_train_printed(folder: Path) -> None:
+    done = mtlkit("evaluate", "model", "--json", cwd=folder)
+    scores = json.loads(done.stdout)
+    assert scores["price"]["r2"] > 0.9 and scores["sold"]["accuracy"] > 0.8
+    again = mtlkit("train", "houses.toml", "--out", "model2", cwd=folder)
+    assert f"{scores['price']['r2']:.4f}" in again.stdout  # and the second run is the first
+
+
+def test_predict_without_a_file_writes_the_test_rows_in_the_tables_units(folder: Path) -> None:
+    assert mtlkit("predict", "model", "--out", "test.csv", cwd=folder).returncode == 0
+    with (folder / "test.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40
+    assert max(float(row["price"]) for row in rows) > 300
+    assert {row["sold"] for row in rows} == {"yes", "no"}
+
+
+def test_training_does_not_replace_a_model_unasked(folder: Path) -> None:
+    before = (folder / "model" / "manifest.json").read_bytes()
+    done = mtlkit("train", "houses.toml", "--out", "model", cwd=folder)
+    assert done.returncode == 1 and "--overwrite" in done.stderr
+    assert (folder / "model" / "manifest.json").read_bytes() == before
+
+
+def test_show_draws_shapes_parameters_and_who_shares(folder: Path) -> None:
+    done = mtlkit("show", "model", cwd=folder)
+    assert "[6] -> [32]" in done.stdout and "of price, sold" in done.stdout
+    assert "224 parameters" in done.stdout  # (6 + 1) * 32
+    assert mtlkit("show", "model", "--mermaid", cwd=folder).stdout.startswith("flowchart LR\n")
+    spec = json.loads(mtlkit("show", "houses.toml", "--spec", cwd=folder).stdout)
+    assert spec["encoder"]["hidden"] == [32] and spec["tasks"]["sold"]["loss"]["type"] == "cross_entropy"
+    schema = json.loads(mtlkit("show", "--schema").stdout)
+    assert "mlp" in schema["$defs"]["encoder"]["anyOf"][0]["enum"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        (('"mlp"', '"mpl"'), 2, "Did you mean 'mlp'?"),
+        (("epochs", "epoch"), 2, "Did you mean 'epochs'?"),
+        (("houses.csv", "nowhere.csv"), 2, "nowhere.csv"),
+        (("sold =", "soldd ="), 2, "sold"),
+        (("[model]", "[modle]"), 2, "Did you mean 'model'?"),
+        (('type = "csv"', "type = 3"), 2, "data.type"),
+        (("lr = 1e-2", "lr = 1e30"), 1, "step"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(
+    folder: Path, change: tuple[str, str], status: int, words: str
+) -> None:
+    (folder / "wrong.toml").write_text(RUN.replace(*change))
+    done = mtlkit("train", "wrong.toml", "--out", "wrong", cwd=folder)
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "wrong" / "manifest.json").exists()
+
+
+def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
+    done = mtlkit("evaluate", str(tmp_path))
+    assert done.returncode == 1 and "manifest.json" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_and_listing_import_no_torch() -> None:
+    for command in ("--help", "plugins"):
+        code = f"import sys; sys.argv = ['mtlkit', {command!r}]\nfrom mtlkit import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+        code += "assert not {'torch', 'numpy', 'timm'} & set(sys.modules), sorted(sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+def test_plugins_check_finds_all_parts_well() -> None:
+    done = mtlkit("plugins", "--check")
+    assert done.returncode == 0, done.stderr
+    assert "mtlkit.encoder.cnn:CNN  ok" in done.stdout

@@ -1,0 +1,35 @@
+"""The public names, frozen: to add one is a decision, made here too."""
+
+from __future__ import annotations
+
+import mtlkit
+
+PUBLIC = """
+    DEFAULT_SPEC Callback CheckpointError Data DataError History Model MtlkitError NonFiniteError PluginError Problem
+    SpecError Trainer UnknownNameError balancers build_model check_spec datasets encoders heads json_schema load losses
+    metrics registries sharings
+"""
+BUILT_IN = {
+    "encoder": "cnn embedding identity linear mlp rnn sequential timm torchvision transformer",
+    "head": "dense linear mlp token",
+    "loss": "bce cross_entropy huber mae mse multilabel multilabel_margin poisson",
+    "metric": "accuracy auroc average_precision f1 mae mse poisson_deviance r2 rmse",
+    "sharing": "hard none",
+    "balancer": "sum",
+    "dataset": "conllu csv digits linear multimnist npz parquet",
+}
+
+
+def test_the_public_names() -> None:
+    assert mtlkit.__all__ == PUBLIC.split()
+    for name in mtlkit.__all__:
+        assert getattr(mtlkit, name) is not None
+    assert dir(mtlkit) == sorted([*mtlkit.__all__, "__version__"])
+
+
+def test_the_built_in_parts() -> None:
+    found = {
+        registry.kind: " ".join(entry.name for entry in registry.entries() if entry.owner == "built-in")
+        for registry in mtlkit.registries.values()
+    }
+    assert found == BUILT_IN
