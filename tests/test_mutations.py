@@ -230,7 +230,9 @@ def _alike(value: Any, chance: random.Random) -> Any:
         return chance.choice([0.0, 0.25, 1.0, 2.0])
     if isinstance(value, str):
         return chance.choice(NAMES)
-    return list(reversed(value)) if isinstance(value, list) else dict(reversed(value.items())) if value else value
+    if isinstance(value, dict):
+        return dict(reversed(value.items()))
+    return list(reversed(value)) if isinstance(value, list) else value
 
 
 def _of_another_type(value: Any) -> Any:

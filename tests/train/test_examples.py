@@ -1,0 +1,190 @@
+"""What users have becomes batches, and what does not fit is said before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mtlkit import DataError, Trainer, build_model
+from mtlkit.train.examples import Batch, batches
+
+SPEC: dict[str, Any] = {
+    "input": [4],
+    "encoder": "linear",
+    "tasks": {
+        "value": {"outputs": 2},
+        "one": {"outputs": 1},
+        "class": {"outputs": 3, "loss": "cross_entropy"},
+        "flag": {"outputs": 2, "loss": "bce"},
+    },
+}
+X = torch.randn(6, 4)
+Y = {
+    "value": torch.randn(6, 2),
+    "one": torch.randn(6),
+    "class": torch.tensor([0, 1, 2, 0, -100, 1]),
+    "flag": torch.tensor([[0.0, 1.0]] * 5 + [[1.0, torch.nan]]),
+}
+
+
+def read(data: Any, spec: Any = SPEC, size: int = 4, shuffle: torch.Generator | None = None) -> list[Batch]:
+    return list(batches(build_model(spec), data, size, shuffle))
+
+
+class Rows(Dataset[Any]):
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= 6:
+            raise IndexError
+        return X[index], {name: y[index] for name, y in Y.items()}
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return (Rows()[i] for i in range(6))
+
+
+def test_all_forms_of_data_give_the_same_batches() -> None:
+    expected = read((X, Y))
+    assert [len(batch.x["input"]) for batch in expected] == [4, 2]
+    assert expected[0].complete == {"value", "one"} and expected[0].targets["one"].shape == (4, 1)
+    lists = {name: y.tolist() for name, y in Y.items()}
+    arrays = {name: y.numpy() for name, y in Y.items()}
+    doubles = {name: y.double() if y.is_floating_point() else y.int() for name, y in Y.items()}
+    forms: list[Any] = [
+        ({"input": X}, Y),
+        (X.numpy(), arrays),
+        (X.double().numpy(), doubles),
+        (X.tolist(), lists),
+        Rows(),
+        Stream(),
+        DataLoader(Rows(), batch_size=4),
+        [(X[:4], {n: y[:4] for n, y in Y.items()}), [X[4:], {n: y[4:] for n, y in Y.items()}]],
+    ]
+    for form in forms:
+        for found, wanted in zip(read(form), expected, strict=True):
+            assert torch.equal(found.x["input"], wanted.x["input"])
+            assert list(found.targets) == list(wanted.targets)
+            for task, target in wanted.targets.items():
+                mine = found.targets[task]
+                assert mine.dtype == target.dtype and torch.equal(mine.nan_to_num(9), target.nan_to_num(9))
+
+
+def test_shuffled_rows_keep_their_labels() -> None:
+    found = read((X, {"value": X[:, :2]}), shuffle=torch.Generator().manual_seed(0))
+    x = torch.cat([batch.x["input"] for batch in found])
+    assert not torch.equal(x, X) and torch.equal(torch.cat([b.targets["value"] for b in found]), x[:, :2])
+
+
+def test_single_examples_are_padded_to_the_longest() -> None:
+    spec = {
+        "inputs": {"words": {"shape": [None], "dtype": "int64"}},
+        "encoder": {"type": "embedding", "vocab": 9, "padding": 7},
+        "tasks": {
+            "tag": {"outputs": 3, "head": "token", "loss": "cross_entropy"},
+            "score": {"outputs": 2, "head": "token"},
+            "mood": {"outputs": 1},
+        },
+    }
+
+    class Sentences(Dataset[Any]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            if index == 0:
+                return [1, 2, 3], {"tag": [0, 1, 2], "score": [[0.5, 1.0]] * 3, "mood": 1.0}
+            return {"words": [4]}, {"tag": [1], "mood": None}
+
+    (batch,) = read(Sentences(), spec)
+    assert batch.x["words"].tolist() == [[1, 2, 3], [4, 7, 7]]
+    assert batch.targets["tag"].tolist() == [[0, 1, 2], [1, -100, -100]]
+    assert batch.targets["score"].shape == (2, 3, 2) and batch.targets["score"][1].isnan().all()
+    assert batch.targets["mood"][0].item() == 1.0 and batch.targets["mood"][1].isnan()
+    Trainer(build_model(spec), epochs=1, progress=False).fit(Sentences())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"class": torch.tensor([0, 1, 3, 0, 1, 1])}, "task 'class': expected classes 0 to 2 (-100 where missing), found 3"),
+        ({"class": torch.tensor([0, 1, -1, 0, 1, 1])}, "task 'class': expected classes 0 to 2 (-100 where missing), found -1"),
+        ({"class": torch.rand(6)}, "task 'class': expected class indices"),
+        ({"class": torch.eye(3)[[0, 1, 2, 0, 1, 2]]}, "task 'class': expected class indices"),
+        ({"class": torch.tensor(1)}, "task 'class': expected class indices [B], found a single number"),
+        ({"class": torch.zeros(6, 1).long()}, "task 'class': expected targets [4] for outputs [4, 3], found [4, 1]"),
+        ({"value": torch.randn(6)}, "task 'value': expected targets [B, 2], found [6]"),
+        ({"value": torch.randn(6, 1)}, "task 'value': expected targets [B, 2], found [6, 1]"),
+        ({"value": torch.randn(6, 2, 1)}, "task 'value': expected targets [4, 2] for outputs [4, 2], found [4, 2, 1]"),
+        ({"one": torch.randn(6, 1, 1)}, "task 'one': expected targets [4, 1] for outputs [4, 1], found [4, 1, 1]"),
+        ({"one": torch.randn(5)}, "task 'one': found 5 labels for 6 examples"),
+        ({"one": "a text"}, "expected a tensor or an array of numbers"),
+        ({"flag": torch.full((6, 2), 2.0)}, "task 'flag': expected labels 0 and 1 (NaN where missing), found 2"),
+        ({"flags": torch.zeros(6, 2)}, "found labels of 'flags', which is no task. Did you mean 'flag'?"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_and_name_their_task(change: dict[str, Any], says: str) -> None:
+    model = build_model(SPEC)
+    before = model.head("value").weight.clone()
+    for use in ("fit", "evaluate"):
+        with pytest.raises(DataError) as caught:
+            getattr(Trainer(model, batch_size=4, progress=False), use)((X, {**Y, **change}))
+        assert says in str(caught.value)
+    assert torch.equal(model.head("value").weight, before)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ((X[:, :3], Y), "input 'input': expected [B, 4], found [6, 3]"),
+        ((X[:0], {}), "found no example"),
+        (([["a"] * 4], {}), "expected a tensor or an array of numbers"),
+        (({"inptu": X}, Y), "found the inputs inptu; expected input"),
+        (X, "found data of type Tensor"),
+        ({"value": (X, Y["value"])}, "found data of type dict"),
+        (3, "found data of type int"),
+        ("train.csv", "found data of type str"),
+        ([X, X], "found a batch Tensor, expected a pair"),
+        ([(X, Y["value"])], "found a batch tuple, expected a pair"),
+        ([(X, {"value": Y["value"][:3]})], "task 'value': expected targets [6, 2] for outputs [6, 2], found [3, 2]"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(data: Any, says: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Trainer(build_model(SPEC), epochs=1, progress=False).fit(data)
+    assert says in str(caught.value)
+
+
+def test_inputs_of_different_lengths() -> None:
+    inputs = {"a": [4], "b": [4]}
+    spec = {
+        "inputs": inputs,
+        "encoders": {"e": {"type": "linear", "from": ["a", "b"]}},
+        "tasks": {"value": {"outputs": 2, "on": "e"}},
+    }
+    with pytest.raises(DataError, match="differ in their number of examples: {'a': 6, 'b': 5}"):
+        read(({"a": X, "b": X[:5]}, {}), spec)
+    with pytest.raises(DataError, match="for the inputs a, b; found Tensor"):
+        read((X, {}), spec)
+
+
+def test_examples_of_different_shapes_need_a_padding_id() -> None:
+    class Ragged(Rows):
+        def __getitem__(self, index: int) -> Any:
+            return X[index, : 2 + index % 2], {}
+
+    with pytest.raises(DataError, match="found examples of different shapes"):
+        read(Ragged(), {**SPEC, "encoder": "linear"})
+
+
+def test_whole_numbers_are_read_as_numbers_where_a_spec_says_so() -> None:
+    images = np.arange(24, dtype=np.uint8).reshape(6, 4)
+    (batch,) = read((images, {}), size=6)
+    assert batch.x["input"].dtype == torch.float32 and batch.x["input"].tolist() == images.tolist()
