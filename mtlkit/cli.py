@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mtlkit.errors import DataError, MtlkitError, PluginError, SpecError, UnknownNameError
@@ -209,7 +210,7 @@ def _print_scores(scores: dict[str, dict[str, float]], what: str) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for task, values in scores.items():
-        table.add_row(task, *(f"{values[name]:.4f}" if name in values else "" for name in names))
+        table.add_row(escape(task), *(f"{values[name]:.4f}" if name in values else "" for name in names))
     _out.print(table)
 
 

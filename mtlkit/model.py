@@ -38,7 +38,7 @@ class Model(nn.Module):
         encoders: the sharing scheme of each encoder, which holds the encoder itself.
         heads, losses: one module a task.
         padding: the id that pads each input that has one.
-        shapes: of an example of each input, of the features of each encoder and of the output of each task ("task:pos").
+        shapes: of an example of each input, of each encoder's features, of each task's output ("task:pos").
     """
 
     def __init__(

@@ -12,7 +12,8 @@
     epochs = 30
 
 `[model]` is a spec; what the data fix, its inputs and tasks, may be left out, and so may be `outputs`, `loss` and
-`metrics` of a task that it names. `[train]` holds the trainer's arguments. Paths are relative to where the program runs.
+`metrics` of a task that it names. `[train]` holds the trainer's arguments. Paths are relative to where the program
+runs.
 """
 
 from __future__ import annotations

@@ -82,8 +82,9 @@ def _encoder_line(model: Model, encoder: Encoder) -> str:
     users = users_of(model, encoder)
     shapes = " + ".join(written(model.shapes[source]) for source in encoder.sources)
     reads = f"{', '.join(encoder.sources)} {shapes} -> {written(model.shapes[encoder.key])}"
+    parameters = f"{_count(model.scheme(encoder.name)):,} parameters"
     by = f"{encoder.sharing['type']}, of {_listed(users)}"
-    return f"encoder {encoder.name}: {encoder.part['type']}  {reads}  {_count(model.scheme(encoder.name)):,} parameters, {by}"
+    return f"encoder {encoder.name}: {encoder.part['type']}  {reads}  {parameters}, {by}"
 
 
 def _task_line(model: Model, task: Task) -> str:

@@ -127,9 +127,7 @@ def test_show_draws_shapes_parameters_and_who_shares(folder: Path) -> None:
         (("lr = 1e-2", "lr = 1e30"), 1, "step"),
     ],
 )
-def test_mistakes_are_told_without_a_traceback(
-    folder: Path, change: tuple[str, str], status: int, words: str
-) -> None:
+def test_mistakes_are_told_without_a_traceback(folder: Path, change: tuple[str, str], status: int, words: str) -> None:
     (folder / "wrong.toml").write_text(RUN.replace(*change))
     done = mtlkit("train", "wrong.toml", "--out", "wrong", cwd=folder)
     assert done.returncode == status, done.stderr

@@ -77,7 +77,14 @@ def test_an_input_that_feeds_nothing() -> None:
 
 
 def test_joins_that_are_impossible() -> None:
-    inputs = {"vector": [3], "sequence": [5, 3], "longer": [6, 3], "any": [None, 3], "map": [1, 4, 4], "small": [1, 2, 2]}
+    inputs = {
+        "vector": [3],
+        "sequence": [5, 3],
+        "longer": [6, 3],
+        "any": [None, 3],
+        "map": [1, 4, 4],
+        "small": [1, 2, 2],
+    }
 
     def fault(*sources: str) -> str:
         encoders = {"e": {"type": "rnn", "hidden": 4, "from": list(sources)}}
@@ -239,7 +246,9 @@ def test_a_deep_chain_and_many_tasks() -> None:
     names = [f"e{i}" for i in range(200)]
     encoders = {name: {**LINEAR, "from": before} for before, name in zip(["input", *names], names, strict=False)}
     # In the reverse order of the spec, so that the order must be found.
-    model = model_of(dict(reversed(encoders.items())), {f"t{i}": {"outputs": 4, "on": name} for i, name in enumerate(names)})
+    model = model_of(
+        dict(reversed(encoders.items())), {f"t{i}": {"outputs": 4, "on": name} for i, name in enumerate(names)}
+    )
     x = h = torch.randn(2, 3)
     for name in names:
         h = model.scheme(name).trunk(h)

@@ -117,7 +117,9 @@ def test_labels_of_steps_and_pixels_are_measured_label_by_label() -> None:
     steps, target = torch.randn(2, 4, 3), torch.randint(0, 2, (2, 4, 3)).float()
     predicted, known = for_metrics(loss_of("multilabel"), steps, target)
     assert torch.equal(predicted, steps.sigmoid().view(8, 3)) and torch.equal(known, target.view(8, 3).long())
-    predicted, known = for_metrics(loss_of("multilabel"), steps.movedim(-1, 1).unsqueeze(2), target.movedim(-1, 1).unsqueeze(2))
+    predicted, known = for_metrics(
+        loss_of("multilabel"), steps.movedim(-1, 1).unsqueeze(2), target.movedim(-1, 1).unsqueeze(2)
+    )
     assert torch.equal(predicted, steps.sigmoid().view(8, 3)) and torch.equal(known, target.view(8, 3).long())
 
 
@@ -180,7 +182,7 @@ def test_a_task_without_a_label_stays_exactly_as_it_is(optimizer: Any) -> None:
                 head = [p.clone() for p in trainer.model.head("class").parameters()]
                 seen.append((sorted(losses), head, model.head("value").weight.clone()))  # noqa: B023
 
-        trainer = Trainer(model, epochs=1, optimizer=optimizer, callbacks=[Watch()], progress=False)  # noqa: B023
+        trainer = Trainer(model, epochs=1, optimizer=optimizer, callbacks=[Watch()], progress=False)
         history = trainer.fit([full, without, without])
         (tasks, after_full, value), (absent, after_one, _), (_, after_two, moved) = seen
         assert tasks == ["class", "value"] and absent == ["value"]

@@ -61,7 +61,10 @@ def test_predictions_are_what_people_read() -> None:
     ("task", "says"),
     [
         ({"outputs": 1, "loss": "cross_entropy"}, "Use loss 'bce' for yes or no"),
-        ({"outputs": 3, "loss": {"type": "cross_entropy", "class_weights": [1, 2]}}, "for each of the 3 classes; found 2"),
+        (
+            {"outputs": 3, "loss": {"type": "cross_entropy", "class_weights": [1, 2]}},
+            "for each of the 3 classes; found 2",
+        ),
     ],
 )
 def test_losses_that_can_not_work(task: dict[str, Any], says: str) -> None:

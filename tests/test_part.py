@@ -50,7 +50,10 @@ def test_nested_parts_are_checked_and_filled_in() -> None:
 @pytest.mark.parametrize(
     ("part", "says"),
     [
-        ("mpl", "here: no encoder named 'mpl'. Did you mean 'mlp'? Registered: cnn, embedding, identity, linear, mlp, "),
+        (
+            "mpl",
+            "here: no encoder named 'mpl'. Did you mean 'mlp'? Registered: cnn, embedding, identity, linear, mlp, ",
+        ),
         ({"type": "MLP"}, "here.type: no encoder named 'MLP'. Did you mean 'mlp'?"),
         ({"hidden": [3]}, "here.type: is missing, expected the name of a encoder"),
         ({"type": 3}, "here.type: found 3"),
@@ -95,7 +98,9 @@ def test_the_signature_is_the_schema(own: Registry) -> None:
 
 def test_options_may_have_the_names_of_pydantics_own(own: Registry) -> None:
     @own.register("thing")
-    def factory(*, model_config: int = 1, dict: int = 2, json: int = 3, model_fields: int = 4, validate: int = 5) -> Any:
+    def factory(
+        *, model_config: int = 1, dict: int = 2, json: int = 3, model_fields: int = 4, validate: int = 5
+    ) -> Any:
         return model_config + dict + json + model_fields + validate
 
     part, problems = checked({"type": "thing", "model_config": 10}, own)

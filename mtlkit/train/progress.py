@@ -1,14 +1,16 @@
-"""The live table of a run: a row an epoch, with each task's losses and metrics.
+"""The live table of a run: a row an epoch, with each task's losses and metrics, and the step that it is at.
 
 It shows itself only on a terminal; a log file gets none of it.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 # More columns than this do not fit a terminal; the history has them all.
@@ -29,6 +31,8 @@ class Progress:
             else None
         )
 
+        self._next_look = 0.0
+
     def __enter__(self) -> Progress:
         if self.live:
             self.live.start()
@@ -38,14 +42,21 @@ class Progress:
         if self.live:
             self.live.stop()
 
+    def at(self, step: int, total: int | None) -> None:
+        """Show the optimiser step that the run is at, of how many; ten times a second at most."""
+        if self.live and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + 0.1
+            of = "" if total is None else f" of {total:,}"
+            self.live.update(self._table(f"step {step:,}{of}"))
+
     def add(self, record: dict[str, Any]) -> None:
         if self.live:
             self.rows.append(record)
             self.live.update(self._table())
 
-    def _table(self) -> Table:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for title in ("epoch", "seconds", "loss", *self.tasks):
+    def _table(self, caption: str = "") -> Table:
+        table = Table(box=None, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
+        for title in ("epoch", "seconds", "loss", *map(escape, self.tasks)):
             table.add_column(title, justify="right")
         for row in self.rows[-_SHOWN_EPOCHS:]:
             cells = [_task_cell(row, task) for task in self.tasks]

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count as naturals
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -154,6 +153,7 @@ class Trainer:
         out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
         self._tell("on_fit_start")
         with _flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
+            loop.watch = lambda: progress.at(self.step, total)
             for epoch in range(1, epochs + 1) if epochs else naturals(1):
                 self._tell("on_epoch_start", epoch)
                 record = loop.epoch(epoch, train_batches)
@@ -270,6 +270,7 @@ class _Loop:
         self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
         self.losses = {task: self.model.loss(task) for task in self.model.tasks}
         self.labels = {task: getattr(loss, "labels", "row") for task, loss in self.losses.items()}
+        self.watch: Callable[[], None] = lambda: None
 
     def epoch(self, number: int, data: Batches) -> dict[str, Any]:
         """One pass over the data, until the trainer is told to stop."""
@@ -361,6 +362,7 @@ class _Loop:
         if self.scheduler is not None and not getattr(self.optimizer, "step_was_skipped", False):
             self.scheduler.step()
         self.trainer.step += 1
+        self.watch()
         self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:
             self.trainer.stop("max_steps")

@@ -37,7 +37,10 @@ def test_padding_of_the_first_layer_goes_through() -> None:
 @pytest.mark.parametrize(
     ("layers", "says"),
     [
-        (["mlp", {"type": "embedding", "vocab": 9}], "layers.1: encoder 'embedding' reads int64, found features (float32)"),
+        (
+            ["mlp", {"type": "embedding", "vocab": 9}],
+            "layers.1: encoder 'embedding' reads int64, found features (float32)",
+        ),
         (["mlp", "cnn"], "layers.1: encoder 'cnn' reads maps"),
         ([{"type": "sequential", "layers": ["linear", "cnn"]}], "layers.0: layers.1: encoder 'cnn' reads maps"),
     ],

@@ -8,7 +8,11 @@ from mtlkit import build_model
 
 def test_one_encoder_for_all_tasks() -> None:
     model = build_model(
-        {"input": [3], "encoder": {"type": "linear", "features": 4}, "tasks": {"a": {"outputs": 1}, "b": {"outputs": 2}}}
+        {
+            "input": [3],
+            "encoder": {"type": "linear", "features": 4},
+            "tasks": {"a": {"outputs": 1}, "b": {"outputs": 2}},
+        }
     )
     x = torch.randn(5, 3)
     (trunk,) = model.scheme("encoder").children()

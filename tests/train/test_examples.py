@@ -114,8 +114,14 @@ def test_single_examples_are_padded_to_the_longest() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"class": torch.tensor([0, 1, 3, 0, 1, 1])}, "task 'class': expected classes 0 to 2 (-100 where missing), found 3"),
-        ({"class": torch.tensor([0, 1, -1, 0, 1, 1])}, "task 'class': expected classes 0 to 2 (-100 where missing), found -1"),
+        (
+            {"class": torch.tensor([0, 1, 3, 0, 1, 1])},
+            "task 'class': expected classes 0 to 2 (-100 where missing), found 3",
+        ),
+        (
+            {"class": torch.tensor([0, 1, -1, 0, 1, 1])},
+            "task 'class': expected classes 0 to 2 (-100 where missing), found -1",
+        ),
         ({"class": torch.rand(6)}, "task 'class': expected class indices"),
         ({"class": torch.eye(3)[[0, 1, 2, 0, 1, 2]]}, "task 'class': expected class indices"),
         ({"class": torch.tensor(1)}, "task 'class': expected class indices [B], found a single number"),

@@ -107,9 +107,7 @@ def test_schedules_count_optimizer_steps(name: str) -> None:
     options, schedule = SCHEDULES[name]
     sgd = {"type": "sgd", "lr": 0.05, "momentum": 0.9}
     # Five batches by twos are three steps an epoch.
-    model, trainer = trained(
-        batches(5), epochs=2, accumulate=2, optimizer=sgd, scheduler={"type": name, **options}
-    )
+    model, trainer = trained(batches(5), epochs=2, accumulate=2, optimizer=sgd, scheduler={"type": name, **options})
     twin = built()
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9)
     scheduler, rates = schedule(optimizer), []
@@ -346,7 +344,10 @@ def test_evaluate_and_predict_against_the_model() -> None:
     [
         ({"epochs": 0, "batch_size": "3", "seed": -1, "clip_norm": 0}, {"epochs", "batch_size", "seed", "clip_norm"}),
         ({"epochs": True, "patience": 2.0, "precision": "fp8"}, {"epochs", "patience", "precision"}),
-        ({"optimizer": "addam", "scheduler": "cosin", "balancer": "sm"}, {"optimizer.type", "scheduler.type", "balancer"}),
+        (
+            {"optimizer": "addam", "scheduler": "cosin", "balancer": "sm"},
+            {"optimizer.type", "scheduler.type", "balancer"},
+        ),
         ({"optimizer": {"type": "adam", "weight_decy": 1}}, {"optimizer.weight_decy"}),
         ({"optimizer": {"type": "adam", "weight_decay": {"body": 1}}}, {"optimizer.weight_decay"}),
         ({"optimizer": {"lr": 1}}, {"optimizer.type"}),
