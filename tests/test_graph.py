@@ -189,7 +189,7 @@ def test_only_what_the_asked_tasks_need_is_run() -> None:
 
 def test_an_unknown_task_is_refused() -> None:
     model = build_model()
-    with pytest.raises(MtlkitError, match="no task named 'tsak1'. Did you mean 'task1'\\? Tasks: task1, task2"):
+    with pytest.raises(MtlkitError, match=r"no task named 'tsak1'. Did you mean 'task1'\? Tasks: task1, task2"):
         model(torch.randn(2, 10), tasks=["tsak1"])
 
 

@@ -91,7 +91,7 @@ def test_a_built_in_name_is_taken() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones_the_nearest_first() -> None:
-    with pytest.raises(UnknownNameError, match="no encoder named 'lineer'. Did you mean 'linear'\\? Registered: cnn, "):
+    with pytest.raises(UnknownNameError, match=r"no encoder named 'lineer'. Did you mean 'linear'\? Registered: cnn, "):
         mtlkit.encoders["lineer"]
     with pytest.raises(KeyError):
         mtlkit.encoders["zzz"]
@@ -118,9 +118,9 @@ def test_a_package_is_found_when_it_is_installed_while_the_program_runs(registry
     assert "late_pkg" not in sys.modules
     assert entry.owner == "late-pkg 0.3" and entry.target == "late_pkg:Late"
     assert registry["late"].__name__ == "Late" and entry.summary == "Comes late."
-    with pytest.raises(PluginError, match="thing 'lost' of late-pkg 0.3 .* can't be imported: ModuleNotFoundError"):
+    with pytest.raises(PluginError, match=r"thing 'lost' of late-pkg 0.3 .* can't be imported: ModuleNotFoundError"):
         registry["lost"]
-    with pytest.raises(UnknownNameError, match="late \\(late-pkg 0.3\\)"):
+    with pytest.raises(UnknownNameError, match=r"late \(late-pkg 0.3\)"):
         registry["lite"]
 
 
@@ -132,7 +132,7 @@ def test_two_packages_that_own_a_name_are_both_named_on_use(registry: Registry, 
         with pytest.raises(PluginError, match="two owners") as caught:
             use("a")
         assert "one 0.3" in str(caught.value) and "two 0.3" in str(caught.value)
-    with pytest.raises(PluginError, match="already registered by one 0.3"):
+    with pytest.raises(PluginError, match=r"already registered by one 0.3"):
         registry.register("b", lambda: None)
 
 

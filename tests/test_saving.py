@@ -90,7 +90,7 @@ def test_each_missing_file_is_named(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
         with pytest.raises(CheckpointError, match=f"{name}: can't be read"):
             load(tmp_path)
-    with pytest.raises(CheckpointError, match="Expected a folder that model.save\\(\\) wrote"):
+    with pytest.raises(CheckpointError, match=r"Expected a folder that model.save\(\) wrote"):
         load(tmp_path / "none")
 
 
@@ -98,7 +98,7 @@ def test_each_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_foreign_manifest_is_refused(tmp_path: Path, manifest: str) -> None:
     build_model(SMALL).save(tmp_path)
     (tmp_path / MANIFEST).write_text(manifest, encoding="latin-1")
-    with pytest.raises(CheckpointError, match="expected 1; update mtlkit|is no valid JSON"):
+    with pytest.raises(CheckpointError, match=r"expected 1; update mtlkit|is no valid JSON"):
         load(tmp_path)
 
 

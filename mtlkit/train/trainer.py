@@ -145,7 +145,7 @@ class Trainer:
         scheduler = make_scheduler(settings["scheduler"], optimizer, total)
         # Gradients of before, of a fit that an error ended say, are not of this one.
         optimizer.zero_grad()
-        # Accelerate's optimiser scales gradients, which only fp16 needs; on others it costs a small model 6 % of a step.
+        # Accelerate's optimiser scales gradients, which only fp16 needs; it costs a small model 6 % of a step.
         scaled = settings["precision"] == "fp16"
         loop = _Loop(self, self.accelerator.prepare_optimizer(optimizer) if scaled else optimizer, scheduler)
         self.history, self.step, self._stop_reason = History(), 0, ""

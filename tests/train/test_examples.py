@@ -175,7 +175,7 @@ def test_inputs_of_different_lengths() -> None:
         "encoders": {"e": {"type": "linear", "from": ["a", "b"]}},
         "tasks": {"value": {"outputs": 2, "on": "e"}},
     }
-    with pytest.raises(DataError, match="differ in their number of examples: {'a': 6, 'b': 5}"):
+    with pytest.raises(DataError, match=r"differ in their number of examples: {'a': 6, 'b': 5}"):
         read(({"a": X, "b": X[:5]}, {}), spec)
     with pytest.raises(DataError, match="for the inputs a, b; found Tensor"):
         read((X, {}), spec)
