@@ -142,7 +142,8 @@ def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
 
 def test_help_and_listing_import_no_torch() -> None:
     for command in ("--help", "plugins"):
-        code = f"import sys; sys.argv = ['mtlkit', {command!r}]\nfrom mtlkit import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+        code = f"import sys; sys.argv = ['mtlkit', {command!r}]\nfrom mtlkit import cli\n"
+        code += "try: cli.main()\nexcept SystemExit: pass\n"
         code += "assert not {'torch', 'numpy', 'timm'} & set(sys.modules), sorted(sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtlkit.testing import check_encoder
 from mtlkit_tcn import TCN
 from torch import Tensor
 from torch.nn import functional as F
+
+from mtlkit.testing import check_encoder
 
 options = st.fixed_dictionaries(
     {

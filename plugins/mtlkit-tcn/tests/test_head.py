@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mtlkit.testing import check_head
 from mtlkit_tcn import AttentionPool
+
+from mtlkit.testing import check_head
 
 
 @pytest.mark.parametrize("hops", [1, 3])
