@@ -168,7 +168,7 @@ def test_weights_that_are_tied_are_saved(tmp_path: Path, monkeypatch: pytest.Mon
     assert torch.equal(load(tmp_path)(x)["b"], model(x)["b"])
 
 
-def test_a_model_on_another_dtype_keeps_its_weights_type_safe(tmp_path: Path) -> None:
+def test_a_model_in_double_precision_comes_back_in_single(tmp_path: Path) -> None:
     build_model(SMALL).double().save(tmp_path)
     loaded = load(tmp_path)
     assert loaded.head("b").weight.dtype == torch.float32

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -34,6 +35,15 @@ def run_bench(
         SpecError, DataError: the file or its data are wrong; nothing is trained.
     """
     plan = read_plan(file, trunks, seeds)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.threads or threads)
+    try:
+        return _compare(plan, out, console)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compare(plan: Plan, out: Path, console: Console) -> Result:
     result = Result.of(plan)
     # Written before the first run too: a folder that can't be written should cost no training.
     written = [result.write(out)]

@@ -49,6 +49,8 @@ class Table(BaseModel):
 
     trunks: Annotated[dict[str, Any], Field(min_length=1, max_length=100)]
     seeds: Annotated[int, Field(ge=1, le=1_000)] = 3
+    threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
+    """Threads of the processor for one operation; as many as torch likes if left out."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Plan:
 
     specs: dict[str, Spec]
     seeds: int
+    threads: int | None
     train: dict[str, Any]
     data: Data
     measures: dict[str, Measure]
@@ -113,7 +116,7 @@ def read_plan(file: Path | None, trunks: Sequence[str] | None, seeds: int | None
         "model": {key: value for key, value in model.spec.items() if key != "encoder"},
     }
     specs = {name: one.spec for name, one in models.items()}
-    return Plan(specs, table["seeds"], train, data, _measures(model), filled)
+    return Plan(specs, table["seeds"], table["threads"], train, data, _measures(model), filled)
 
 
 def _table(
