@@ -28,7 +28,7 @@ from mtlkit.feature import (
     written,
 )
 from mtlkit.graph import Encoder, Graph, Task
-from mtlkit.model import Model
+from mtlkit.model import Ids, Model
 from mtlkit.naming import module_name
 from mtlkit.part import Part, make
 from mtlkit.registry import Registry, encoders, heads, losses, sharings
@@ -64,7 +64,7 @@ def build_model(spec: Mapping[str, Any] | str | Path | None = None, *, max_param
         nn.ModuleDict({module_name(name): module for name, module in modules.items()}),
         nn.ModuleDict({module_name(name): head for name, head in task_heads.items()}),
         nn.ModuleDict({module_name(name): loss for name, loss in task_losses.items()}),
-        plan.padding,
+        plan.ids,
         plan.shapes,
     )
 
@@ -77,7 +77,7 @@ class _Plan:
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     padded: dict[str, bool] = field(default_factory=dict)
     trunks: dict[str, Trunk] = field(default_factory=dict)
-    padding: dict[str, int] = field(default_factory=dict)  # the id that pads an input, by the input's name
+    ids: dict[str, Ids] = field(default_factory=dict)  # by the name of the input that holds them
     parameters: int = 0
     # Heads of one kind on the same features have one shape; with a thousand tasks it is worth looking once.
     heads: dict[str, tuple[Shape, int]] = field(default_factory=dict)
@@ -125,9 +125,9 @@ def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
         check_padding(encoder, shape, padded, f"encoder {part['type']!r}")
         made = feature_shape(encoder, shape, dtype)
         _check_features(made)
-    padding = getattr(encoder, "padding_id", None)
-    if isinstance(padding, int):
-        plan.padding |= {source: padding for source in node.sources if source in graph.inputs}
+    if reads == "int64":
+        ids = Ids(getattr(encoder, "vocab", None), getattr(encoder, "padding_id", None))
+        plan.ids |= {source: ids for source in node.sources if source in graph.inputs}
     trunk = Trunk(lambda: _module(encoders, part, path, shape), shape, made)
     plan.trunks[node.name] = trunk
     scheme = _module(sharings, node.sharing, f"{path}.sharing", trunk, graph.tasks_on(node.name))

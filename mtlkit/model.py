@@ -29,6 +29,14 @@ Inputs = Tensor | Mapping[str, Tensor]
 _MAX_PLANS = 256
 
 
+@dataclass(frozen=True)
+class Ids:
+    """What an input of ids may hold: ids below `vocab`, where it is known, and `padding`, where one id pads."""
+
+    vocab: int | None
+    padding: int | None
+
+
 class Model(nn.Module):
     """Inputs to the outputs of tasks. Made by `build_model` or `load`.
 
@@ -37,7 +45,7 @@ class Model(nn.Module):
         graph: which encoders and tasks read one another.
         encoders: the sharing scheme of each encoder, which holds the encoder itself.
         heads, losses: one module a task.
-        padding: the id that pads each input that has one.
+        ids: of each input that holds ids, how many there are and which one pads.
         shapes: of an example of each input, of each encoder's features, of each task's output ("task:pos").
     """
 
@@ -48,7 +56,7 @@ class Model(nn.Module):
         encoders: nn.ModuleDict,
         heads: nn.ModuleDict,
         losses: nn.ModuleDict,
-        padding: dict[str, int],
+        ids: dict[str, Ids],
         shapes: dict[str, Shape],
     ) -> None:
         super().__init__()
@@ -57,7 +65,7 @@ class Model(nn.Module):
         self.encoders = encoders
         self.heads = heads
         self.losses = losses
-        self.padding = padding
+        self.ids = ids
         self.shapes = shapes
         self._read_ahead = {source for node in graph.order for source in node.sources}
         self._plans: dict[tuple[str, ...] | None, _Plan] = {}

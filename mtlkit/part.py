@@ -47,14 +47,14 @@ def check(registry: Registry, raw: object, path: str, problems: list[Problem]) -
     """
     part = {"type": raw} if isinstance(raw, str) else raw
     if not isinstance(part, dict):
-        found = f"found {shown(raw)}, expected the name of a {registry.kind} or a table with its 'type'"
+        found = f"found {shown(raw)}, expected one of the {registry.kind}s by name, or a table with its 'type'"
         problems.append(Problem(path, f"{found}. Names: {', '.join(registry)}"))
         return None
     name = part.get("type")
     if not isinstance(name, str):
         found = f"found {shown(name)}" if "type" in part else "is missing"
         problems.append(
-            Problem(f"{path}.type", f"{found}, expected the name of a {registry.kind}: {', '.join(registry)}")
+            Problem(f"{path}.type", f"{found}, expected one of the {registry.kind}s: {', '.join(registry)}")
         )
         return None
     try:

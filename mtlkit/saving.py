@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 
-from mtlkit.build import build_model
+from mtlkit.build import MAX_PARAMETERS, build_model
 from mtlkit.errors import CheckpointError, MtlkitError
 from mtlkit.model import Model
 from mtlkit.registry import encoders, heads, losses, sharings
@@ -66,8 +66,8 @@ def save(model: Model, path: str | Path) -> None:
         raise CheckpointError(f"{folder}: can't be written: {error.strerror or error}") from error
 
 
-def load(path: str | Path) -> Model:
-    """The model that `Model.save` wrote into the folder `path`.
+def load(path: str | Path, *, max_parameters: int = MAX_PARAMETERS) -> Model:
+    """The model that `Model.save` wrote into the folder `path`. A larger one than `max_parameters` is refused.
 
     Raises:
         CheckpointError: a file is missing or damaged, comes from a newer mtlkit, or does not fit the spec.
@@ -84,7 +84,7 @@ def load(path: str | Path) -> Model:
     spec = _parsed(folder / SPEC, _verified(folder, SPEC, manifest))
     if not isinstance(spec, dict):
         raise CheckpointError(f"{folder / SPEC}: found no table, expected a spec")
-    model = build_model(_without_pretrained(spec))
+    model = build_model(_without_pretrained(spec), max_parameters=max_parameters)
     try:
         model.load_state_dict(read_tensors(_verified(folder, WEIGHTS, manifest)))
     except MtlkitError:

@@ -29,7 +29,7 @@ def test_the_output_of_each_task_in_the_order_of_the_spec() -> None:
     assert torch.equal(out["a"], model.head("a")(model.scheme("low").trunk(x["x"])))
     assert list(model(x, tasks=["b", "a"])) == ["b", "a"]
     assert torch.equal(model.predict(x)["b"], out["b"].softmax(-1))
-    assert model.padding == {"ids": 0}
+    assert model.ids["ids"].padding == 0
 
 
 def test_a_single_input_is_given_as_a_tensor_or_by_name() -> None:

@@ -49,6 +49,7 @@ class Sequential(nn.Sequential):
         if hasattr(self[0], "input_dtype"):
             self.input_dtype = self[0].input_dtype
         self.padding_id = getattr(self[0], "padding_id", None)
+        self.vocab = getattr(self[0], "vocab", None)
 
     @property
     def stages(self) -> list[nn.Module]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mtlkit.errors import DataError, nearest, shown
@@ -83,14 +84,19 @@ class TensorBatches:
             raise DataError("found no example; expected at least one")
         self.complete = frozenset(task for task, target in self.targets.items() if not has_missing(target))
         self.batch_size, self.shuffle = batch_size, shuffle
+        # Batch normalisation can't be trained on a single example, so that one joins the batch before it.
+        self.joins_last = shuffle is not None and batch_size > 1 and self.rows % batch_size == 1 and _normalises(model)
 
     def __len__(self) -> int:
-        return -(-self.rows // self.batch_size)
+        return max(-(-self.rows // self.batch_size) - self.joins_last, 1)
 
     def __iter__(self) -> Iterator[Batch]:
         order = None if self.shuffle is None else torch.randperm(self.rows, generator=self.shuffle)
-        for start in range(0, self.rows, self.batch_size):
-            stop = start + self.batch_size
+        starts = list(range(0, self.rows, self.batch_size))
+        if self.joins_last and len(starts) > 1:
+            del starts[-1]
+        for start in starts:
+            stop = self.rows if start == starts[-1] else start + self.batch_size
             # In their own order rows are a view, no copy.
             rows = slice(start, stop) if order is None else order[start:stop]
             yield Batch(
@@ -98,6 +104,10 @@ class TensorBatches:
                 {task: target[rows] for task, target in self.targets.items()},
                 self.complete,
             )
+
+
+def _normalises(model: Model) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 class LoaderBatches:
@@ -125,7 +135,7 @@ class Collate:
 
     def __init__(self, model: Model) -> None:
         self.inputs = model.graph.inputs
-        self.padding = model.padding
+        self.ids = model.ids
 
     def __call__(self, examples: Sequence[tuple[Any, Mapping[str, Any]]]) -> tuple[Any, dict[str, Tensor]]:
         xs = [x if isinstance(x, Mapping) else {next(iter(self.inputs)): x} for x, _ in examples]
@@ -136,7 +146,7 @@ class Collate:
     def _stack_input(self, name: str, values: list[Tensor]) -> Tensor:
         if len({value.shape for value in values}) == 1:
             return torch.stack(values)
-        padding = self.padding.get(name)
+        padding = self.ids[name].padding if name in self.ids else None
         if padding is None:
             raise DataError(
                 f"input {name!r}: found examples of different shapes, {list(values[0].shape)} and others, and no "
@@ -185,10 +195,21 @@ def checked_inputs(model: Model, x: Inputs | Any) -> dict[str, Tensor]:
         if declared.dtype == "float32":
             value = value.float()
         checked[name] = check_input(declared, value)
+        if name in model.ids:
+            _check_ids(name, value, model.ids[name].vocab)
     lengths = {name: len(value) for name, value in checked.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the inputs differ in their number of examples: {lengths}")
     return checked
+
+
+def _check_ids(name: str, ids: Tensor, vocab: int | None) -> None:
+    wrong = ids[(ids < 0) | (ids >= vocab)] if vocab is not None else ids[ids < 0]
+    if len(wrong):
+        raise DataError(
+            f"input {name!r}: expected ids 0 to {'...' if vocab is None else vocab - 1}, found {_examples(wrong)}. "
+            "Enlarge the encoder's vocab, or give unknown words an id of their own"
+        )
 
 
 def checked_target(model: Model, task: str, target: Any) -> Tensor:

@@ -29,7 +29,7 @@ def test_padding_of_the_first_layer_goes_through() -> None:
         "tasks": {"a": {"outputs": 1}},
     }
     model = build_model(spec)
-    assert model.padding == {"input": 3}
+    assert model.ids["input"].padding == 3
     short, long = torch.tensor([[1, 2]]), torch.tensor([[1, 2, 3, 3]])
     assert torch.allclose(model(short)["a"], model(long)["a"], atol=1e-6)
 

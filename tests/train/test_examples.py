@@ -194,3 +194,25 @@ def test_whole_numbers_are_read_as_numbers_where_a_spec_says_so() -> None:
     images = np.arange(24, dtype=np.uint8).reshape(6, 4)
     (batch,) = read((images, {}), size=6)
     assert batch.x["input"].dtype == torch.float32 and batch.x["input"].tolist() == images.tolist()
+
+
+def test_ids_beyond_the_vocabulary_are_refused() -> None:
+    spec = {
+        "input": {"shape": [3], "dtype": "int64"},
+        "encoder": {"type": "sequential", "layers": [{"type": "embedding", "vocab": 5}, "rnn"]},
+        "tasks": {"value": {"outputs": 2}},
+    }
+    for wrong in (5, -1):
+        with pytest.raises(DataError, match=f"input 'input': expected ids 0 to 4, found {wrong}"):
+            read((torch.tensor([[1, 2, wrong]]), {}), spec)
+
+
+def test_a_last_single_example_joins_the_batch_before_where_batches_are_normalised() -> None:
+    x, y = torch.arange(9.0).view(9, 1), torch.zeros(9, 1)
+    for norm, sizes in (("batch", [4, 5]), ("none", [4, 4, 1])):
+        spec = {"input": [1], "encoder": {"type": "mlp", "norm": norm}, "tasks": {"value": {"outputs": 1}}}
+        model = build_model(spec)
+        found = batches(model, (x, {"value": y}), 4, shuffle=torch.Generator().manual_seed(0))
+        assert [len(batch.x["input"]) for batch in found] == sizes and len(found) == len(sizes)
+        assert sorted(torch.cat([batch.x["input"] for batch in found]).flatten().tolist()) == x.flatten().tolist()
+        Trainer(model, epochs=1, batch_size=4, progress=False).fit((x, {"value": y}))
