@@ -11,6 +11,7 @@ The trunk of LeNet-5 as multi-task papers use it:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -63,13 +64,13 @@ class CNN(nn.Module):
         if residual and padding == "valid":
             raise ValueError("residual needs padding 'same': a 'valid' convolution makes the map smaller")
         flat = len(input_shape) == 2
-        self._block = SequenceBlock if flat else MapBlock
+        block = SequenceBlock if flat else MapBlock
         before, *axes = (input_shape[1], input_shape[0]) if flat else input_shape
         if before is None:
             raise ValueError(f"encoder 'cnn' needs a fixed number of channels; found {written(input_shape)}")
         self.blocks = nn.ModuleList()
         for after, k in zip(channels, kernels, strict=True):
-            self.blocks.append(self._block(before, after, k, padding, norm, activation, pool, dropout, residual))
+            self.blocks.append(block(Layout(before, after, k, padding, norm, activation, pool, dropout, residual)))
             shrink = k - 1 if padding == "valid" else 0
             axes = [None if n is None else _after(n - shrink, pool, flat) for n in axes]
             if any(n is not None and n < 1 for n in axes):
@@ -98,29 +99,33 @@ def _after(steps: int, pool: Pooling, flat: bool) -> int:
     return -(-steps // _WINDOW) if flat else steps // _WINDOW
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What a block is made of."""
+
+    before: int
+    after: int
+    kernel: int
+    padding: Padding
+    norm: str
+    activation: Activation
+    pool: Pooling
+    dropout: float
+    residual: bool
+
+
 class MapBlock(nn.Module):
     """Convolution, norm, activation, pooling, dropout of a map [B, C, H, W]."""
 
-    def __init__(
-        self,
-        before: int,
-        after: int,
-        kernel: int,
-        padding: Padding,
-        norm: str,
-        activation: Activation,
-        pool: Pooling,
-        dropout: float,
-        residual: bool,
-    ) -> None:
+    def __init__(self, of: Layout) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, after, kernel, padding=padding, bias=norm == "none")
-        self.norm = nn.BatchNorm2d(after) if norm == "batch" else nn.Identity()
-        self.activation = activation_layer(activation)
-        self.pool = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "none": nn.Identity}[pool](_WINDOW)
-        self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
-        self.residual = residual
-        self.shortcut = nn.Conv2d(before, after, 1) if residual and before != after else nn.Identity()
+        self.conv = nn.Conv2d(of.before, of.after, of.kernel, padding=of.padding, bias=of.norm == "none")
+        self.norm = nn.BatchNorm2d(of.after) if of.norm == "batch" else nn.Identity()
+        self.activation = activation_layer(of.activation)
+        self.pool = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "none": nn.Identity}[of.pool](_WINDOW)
+        self.dropout = nn.Dropout2d(of.dropout) if of.dropout else nn.Identity()
+        self.residual = of.residual
+        self.shortcut = nn.Conv2d(of.before, of.after, 1) if of.residual and of.before != of.after else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(self.norm(self.conv(x)))  # [B, C', H', W']
@@ -132,27 +137,16 @@ class MapBlock(nn.Module):
 class SequenceBlock(nn.Module):
     """The same over a sequence [B, T, D]. Padding is zero to the convolution and counts for nothing afterwards."""
 
-    def __init__(
-        self,
-        before: int,
-        after: int,
-        kernel: int,
-        padding: Padding,
-        norm: str,
-        activation: Activation,
-        pool: Pooling,
-        dropout: float,
-        residual: bool,
-    ) -> None:
+    def __init__(self, of: Layout) -> None:
         super().__init__()
-        self.lost = kernel - 1 if padding == "valid" else 0
-        self.conv = nn.Conv1d(before, after, kernel, padding=padding, bias=norm == "none")
-        self.norm = nn.BatchNorm1d(after) if norm == "batch" else nn.Identity()
-        self.activation = activation_layer(activation)
-        self.pooling = pool
-        self.dropout = nn.Dropout(dropout)
-        self.residual = residual
-        self.shortcut = nn.Linear(before, after) if residual and before != after else nn.Identity()
+        self.lost = of.kernel - 1 if of.padding == "valid" else 0
+        self.conv = nn.Conv1d(of.before, of.after, of.kernel, padding=of.padding, bias=of.norm == "none")
+        self.norm = nn.BatchNorm1d(of.after) if of.norm == "batch" else nn.Identity()
+        self.activation = activation_layer(of.activation)
+        self.pooling = of.pool
+        self.dropout = nn.Dropout(of.dropout)
+        self.residual = of.residual
+        self.shortcut = nn.Linear(of.before, of.after) if of.residual and of.before != of.after else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_masked(x, None)[0]
