@@ -42,8 +42,11 @@ def select(loss: nn.Module, output: Tensor, target: Tensor, complete: bool = Fal
     return output[present], target[present]
 
 
-def count(loss: nn.Module, selected: Tensor) -> int:
-    """The number of labels in a target that `select` gave: what a mean loss is the mean of."""
+def count(loss: nn.Module, selected: Tensor) -> float:
+    """The number of labels in a target that `select` gave, or their weight: what a mean loss is the mean of."""
+    weigh = getattr(loss, "weigh", None)
+    if weigh is not None:
+        return float(weigh(selected))
     return selected.numel() if getattr(loss, "labels", "row") == "element" else len(selected)
 
 

@@ -9,6 +9,7 @@ labelled outputs it gets; what is unlabelled is left out before. Attributes of t
   of [B, outputs] by itself, NaN where missing; "row" (the default): a whole example as soon as one value is NaN.
 - `problem`: what metrics fit ("multiclass", "binary", "multilabel", "regression", "count").
 - `default_metrics`: names of metrics.
+- `weigh(target)`: the weight of these labels in a mean over batches (the default: their number).
 - `predict(output)`: what people read: class probabilities, a rate, a value (the default: the output itself).
 """
 
@@ -98,6 +99,10 @@ class CrossEntropy(Loss):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(output, target, weight=self.class_weights, label_smoothing=self.label_smoothing)
+
+    def weigh(self, target: Tensor) -> float:
+        """The weight of the labels in their mean."""
+        return len(target) if self.class_weights is None else float(self.class_weights[target].sum())
 
     def predict(self, output: Tensor) -> Tensor:
         return output.softmax(1 + feature_axis(tuple(output.shape[1:])))

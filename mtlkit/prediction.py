@@ -35,6 +35,8 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
         DataError: `source` can't be read or does not fit the model, or `out` can't be written.
     """
     model = kept.trainer.model
+    if source is not None and out is not None and source.resolve() == out.resolve():
+        raise DataError(f"{out}: is the file to predict for; choose another to write")
     out = out or folder / "predictions.csv"
     table = kept.table if source is not None and source.suffix != ".npz" else None
     if table is not None:

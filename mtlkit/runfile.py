@@ -18,10 +18,10 @@ runs.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class RunFile:
     model: Spec
     train: dict[str, Any]
     data: Part
+    folder: Path | None = None
+    """Where the program ran that trained it: paths of the data are relative to it. None for where it runs now."""
 
     def load_data(self) -> Data:
         """The dataset.
@@ -59,7 +61,8 @@ class RunFile:
             SpecError: the factory refuses the options.
         """
         try:
-            return make(datasets, self.data)
+            with contextlib.chdir(self.folder) if self.folder and self.folder.is_dir() else contextlib.nullcontext():
+                return make(datasets, self.data)
         except ValueError as error:
             if isinstance(error, SpecError) or type(error) is not ValueError:
                 raise
@@ -159,12 +162,15 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Fini
     tasks = model.tasks
     history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
     model.save(folder)
-    kept = {"model": model.spec, "train": run.train, "data": run.data}
-    (folder / RUN).write_text(json.dumps(kept, indent=1, ensure_ascii=False))
-    if data.table is not None:
-        (folder / TABLE).write_text(json.dumps(data.table.to_json(), ensure_ascii=False))
-    if Path(path).suffix != ".json" or Path(path).name != RUN:
-        shutil.copyfile(path, folder / f"run{Path(path).suffix}")
+    kept = {"model": model.spec, "train": run.train, "data": run.data, "folder": str(Path.cwd())}
+    try:
+        (folder / RUN).write_text(json.dumps(kept, indent=1, ensure_ascii=False))
+        # What an earlier run left there would be read as this one's.
+        (folder / TABLE).unlink(missing_ok=True)
+        if data.table is not None:
+            (folder / TABLE).write_text(json.dumps(data.table.to_json(), ensure_ascii=False))
+    except OSError as error:
+        raise CheckpointError(f"{folder}: can't be written: {error.strerror or error}") from error
     test = None if data.test is None else trainer.evaluate(for_tasks(data.test, tasks))
     return Finished(trainer, history, test)
 
@@ -201,7 +207,10 @@ def open_run(folder: str | Path) -> Kept:
     model = load(path)
     if not (path / RUN).exists():
         raise CheckpointError(f"{path / RUN}: is missing; expected a folder that `mtlkit train` wrote")
-    run, _ = checked_run(read(path / RUN), str(path / RUN))
+    tables = read(path / RUN)
+    trained_in = tables.pop("folder", None)
+    run, _ = checked_run(tables, str(path / RUN))
+    run = replace(run, folder=Path(trained_in) if isinstance(trained_in, str) else None)
     table = TableFormat.from_json(read(path / TABLE)) if (path / TABLE).exists() else None
     settings = {k: v for k, v in run.train.items() if k in ("batch_size", "precision")}
     return Kept(Trainer(model, progress=False, **settings), run, table)

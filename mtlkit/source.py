@@ -110,9 +110,8 @@ def _parsed(path: Path) -> Any:
     readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": _json, ".yaml": _yaml, ".yml": _yaml}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise SpecError(
-            [Problem(str(path), f"found the suffix {path.suffix!r}, expected .toml, .json, .yaml")], str(path)
-        )
+        suffix = f"found the suffix {path.suffix!r}, expected .toml, .json, .yaml"
+        raise SpecError([Problem(str(path), suffix if path.is_file() else "can't be read: is no file")], str(path))
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)

@@ -153,3 +153,29 @@ def test_plugins_check_finds_all_parts_well() -> None:
     done = mtlkit("plugins", "--check")
     assert done.returncode == 0, done.stderr
     assert "mtlkit.encoder.cnn:CNN  ok" in done.stdout
+
+
+def test_a_trained_folder_is_evaluated_from_anywhere(folder: Path, tmp_path: Path) -> None:
+    here, there = (mtlkit("evaluate", str(folder / "model"), "--json", cwd=cwd).stdout for cwd in (folder, tmp_path))
+    assert json.loads(here) == json.loads(there)
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(folder: Path) -> None:
+    assert mtlkit("train", "houses.toml", "--out", "twice", cwd=folder).returncode == 0
+    assert (folder / "twice" / "table.json").exists()
+    (folder / "linear.toml").write_text('[data]\ntype = "linear"\n[model]\nencoder = "mlp"\n[train]\nepochs = 1\n')
+    assert mtlkit("train", "linear.toml", "--out", "twice", "--overwrite", cwd=folder).returncode == 0
+    assert not (folder / "twice" / "table.json").exists()
+    assert mtlkit("predict", "twice", cwd=folder).returncode == 0
+
+
+def test_what_can_not_be_written_is_told(folder: Path) -> None:
+    done = mtlkit("train", "houses.toml", "--out", "houses.csv", cwd=folder)
+    assert done.returncode == 1 and "can't be written" in done.stderr and "Traceback" not in done.stderr
+    done = mtlkit("predict", "model", "new.csv", "--out", "new.csv", cwd=folder)
+    assert done.returncode == 2 and "choose another" in done.stderr
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "mtlkit", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "bench" in done.stdout

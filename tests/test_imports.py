@@ -28,6 +28,7 @@ LAYERS = [
     ["runfile", "show", "export"],
     ["bench", "prediction"],
     ["cli"],
+    ["__main__"],
 ]
 PARTS = set(LAYERS[4])
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

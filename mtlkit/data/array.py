@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlkit.data.kind import MISSING_CLASS, Kind
+from mtlkit.data.kind import Kind
 from mtlkit.errors import DataError
+from mtlkit.label import MISSING_CLASS
 
 Array = NDArray[Any]
 

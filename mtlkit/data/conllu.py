@@ -38,8 +38,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtlkit.data.base import Data
-from mtlkit.data.kind import MISSING_CLASS
 from mtlkit.errors import DataError
+from mtlkit.label import MISSING_CLASS
 
 TaskName = Literal["upos", "xpos", "deprel"]
 

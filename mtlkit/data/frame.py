@@ -24,6 +24,9 @@ from mtlkit.errors import DataError, nearest, shown
 
 _PARQUET = (".parquet", ".pq")
 
+# A column of which more cells are numbers was meant as one.
+_MOSTLY = 0.9
+
 # What stands for "no number" in exported tables, beside an empty cell. In a column of text these are text.
 _NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "null")
 
@@ -83,10 +86,19 @@ class Table:
         return text.mask(text == "")
 
     def is_numeric(self, name: str) -> bool:
-        """Whether every cell that is not empty holds a number."""
+        """Whether every cell that is not empty holds a number.
+
+        Raises:
+            DataError: nearly all do, so that the others are slips and the column is no column of text.
+        """
         try:
             self.numbers(name)
         except DataError:
+            text = self.column(name).astype(object).dropna().map(lambda cell: str(cell).strip())
+            text = text[~text.isin(_NO_NUMBER)]
+            finite = np.isfinite(_pandas().to_numeric(text, errors="coerce").to_numpy(dtype=np.float64))
+            if finite.mean() > _MOSTLY:
+                raise
             return False
         return True
 

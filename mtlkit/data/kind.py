@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-MISSING_CLASS = -100
-"""The class of an example without label, as torch's cross entropy has it. A float target has NaN instead."""
-
 Kind = Literal["class", "binary", "number", "count"]
 """One of several classes; yes or no; a number; how often something happened."""
 

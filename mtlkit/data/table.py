@@ -167,7 +167,7 @@ def _input_kinds(
         raise DataError(f"{table.path}: every column is a task, so there is nothing for a model to read.")
     kinds: dict[str, ColumnKind] = {name: "number" if table.is_numeric(name) else "category" for name in names}
     if inputs is None and (ids := [name for name, kind in kinds.items() if _looks_like_id(table, name, kind)]):
-        usable = [name for name in names if name not in ids]
+        usable = [name for name in names if name not in ids] or "[...]"
         raise DataError(
             f"{table.path}: {', '.join(map(repr, ids))} looks like an id or free text, which a model would "
             f"learn by heart. Say which columns to read: inputs = {usable}"

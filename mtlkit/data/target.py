@@ -19,9 +19,10 @@ from torch import Tensor
 
 from mtlkit.data.column import mean_and_scale
 from mtlkit.data.frame import Table
-from mtlkit.data.kind import MISSING_CLASS, Kind
+from mtlkit.data.kind import Kind
 from mtlkit.data.split import Rows
 from mtlkit.errors import DataError, shown
+from mtlkit.label import MISSING_CLASS
 
 Label = bool | int | str
 Cells: TypeAlias = dict[str, NDArray[Any]]

@@ -72,7 +72,7 @@ class Tally:
             part["type"]: make(metrics, part, problem, declared.outputs).to(device) for part in declared.metrics
         }
         self.total = torch.zeros((), device=device)
-        self.labels = 0
+        self.labels = 0.0
 
     def add(self, output: Tensor, target: Tensor, complete: bool) -> None:
         check_against_output(self.task, getattr(self.loss, "labels", "row"), output, target)

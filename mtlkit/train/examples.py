@@ -14,7 +14,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+)
 
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.label import MISSING_CLASS, has_missing
@@ -54,8 +62,14 @@ def batches(model: Model, data: Any, batch_size: int, shuffle: torch.Generator |
     if isinstance(data, IterableDataset):
         return LoaderBatches(model, DataLoader(data, batch_size, collate_fn=Collate(model)))
     if isinstance(data, Dataset):
-        loader = DataLoader(data, batch_size, shuffle=shuffle is not None, generator=shuffle, collate_fn=Collate(model))
-        return LoaderBatches(model, loader)
+        rows = _rows(data)
+        numbers = range(rows)
+        order: Sampler[int] = (
+            SequentialSampler(numbers) if shuffle is None else RandomSampler(numbers, generator=shuffle)
+        )
+        joins = shuffle is not None and _joins_last(model, rows, batch_size)
+        cut = _JoinedBatches(order, batch_size) if joins else BatchSampler(order, batch_size, drop_last=False)
+        return LoaderBatches(model, DataLoader(data, batch_sampler=cut, collate_fn=Collate(model)))
     if isinstance(data, Iterable) and not isinstance(data, Mapping | Tensor | str | tuple):
         return LoaderBatches(model, data)
     raise DataError(
@@ -84,16 +98,15 @@ class TensorBatches:
             raise DataError("found no example; expected at least one")
         self.complete = frozenset(task for task, target in self.targets.items() if not has_missing(target))
         self.batch_size, self.shuffle = batch_size, shuffle
-        # Batch normalisation can't be trained on a single example, so that one joins the batch before it.
-        self.joins_last = shuffle is not None and batch_size > 1 and self.rows % batch_size == 1 and _normalises(model)
+        self.joins_last = shuffle is not None and _joins_last(model, self.rows, batch_size)
 
     def __len__(self) -> int:
-        return max(-(-self.rows // self.batch_size) - self.joins_last, 1)
+        return -(-self.rows // self.batch_size) - self.joins_last
 
     def __iter__(self) -> Iterator[Batch]:
         order = None if self.shuffle is None else torch.randperm(self.rows, generator=self.shuffle)
         starts = list(range(0, self.rows, self.batch_size))
-        if self.joins_last and len(starts) > 1:
+        if self.joins_last:
             del starts[-1]
         for start in starts:
             stop = self.rows if start == starts[-1] else start + self.batch_size
@@ -106,8 +119,36 @@ class TensorBatches:
             )
 
 
-def _normalises(model: Model) -> bool:
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
+def _joins_last(model: Model, rows: int, batch_size: int) -> bool:
+    """Whether the last batch would be a single example, on which batch normalisation can't be trained.
+
+    It joins the batch before it then.
+    """
+    single = batch_size > 1 and rows > batch_size and rows % batch_size == 1
+    return single and any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+class _JoinedBatches(BatchSampler):
+    """Batches of indices, of which the last takes the one that is left."""
+
+    def __init__(self, order: Sampler[int], batch_size: int) -> None:
+        super().__init__(order, batch_size, drop_last=True)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = list(self.sampler)
+        for start in range(0, len(indices) - 1, self.batch_size):
+            stop = start + self.batch_size
+            yield indices[start : stop + 1 if stop == len(indices) - 1 else stop]
+
+
+def _rows(data: Dataset[Any]) -> int:
+    try:
+        rows = len(data)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DataError("found a Dataset without __len__; give it one, or derive it from IterableDataset") from error
+    if not rows:
+        raise DataError("found no example; expected at least one")
+    return rows
 
 
 class LoaderBatches:
@@ -150,13 +191,18 @@ class Collate:
         if padding is None:
             raise DataError(
                 f"input {name!r}: found examples of different shapes, {list(values[0].shape)} and others, and no "
-                "padding id. Read it with an 'embedding' that has one, or bring the examples to one shape"
+                "padding id. Ids need an 'embedding' with one; other examples a DataLoader that batches equal shapes"
             )
         return _padded(values, padding)
 
     def _stack_targets(self, task: str, values: list[Any]) -> Tensor:
         tensors = [None if value is None else as_tensor(value) for value in values]
-        like = next(t for t in tensors if t is not None)
+        given = [t for t in tensors if t is not None]
+        if any(t.is_floating_point() for t in given):
+            # Whole numbers among others are values too, but for the one that marks what is missing.
+            given = [_as_values(t) for t in given]
+            tensors = [None if t is None else _as_values(t) for t in tensors]
+        like = given[0]
         missing = float("nan") if like.is_floating_point() else MISSING_CLASS
         present = [torch.full_like(like, missing) if t is None else t for t in tensors]
         same = len({t.shape for t in present}) == 1
@@ -170,6 +216,10 @@ def _padded(values: list[Tensor], fill: float) -> Tensor:
 def as_tensor(value: Any) -> Tensor:
     """A tensor of what a user has, in the precision that models compute in: float32, or int64 for whole numbers."""
     try:
+        # A pandas column or table; empty cells of its own kinds of numbers become NaN.
+        if hasattr(value, "to_numpy"):
+            whole = not bool(value.isna().to_numpy().any())
+            value = value.to_numpy() if whole else value.to_numpy(dtype="float64", na_value=float("nan"))
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"found {type(value).__name__}, expected a tensor or an array of numbers: {error}") from error
@@ -227,7 +277,7 @@ def checked_target(model: Model, task: str, target: Any) -> Tensor:
     y = as_tensor(target)
     if getattr(model.loss(task), "labels", "row") == "class":
         return _checked_classes(task, y, declared.outputs)
-    y = y.float()
+    y = _as_values(y)
     if declared.outputs == 1 and y.ndim == 1:
         y = y.unsqueeze(1)
     if y.ndim < 2 or declared.outputs not in y.shape[1:]:
@@ -239,11 +289,16 @@ def checked_target(model: Model, task: str, target: Any) -> Tensor:
     return y
 
 
+def _as_values(y: Tensor) -> Tensor:
+    """Labels as float values: what is missing among whole numbers becomes NaN."""
+    return y if y.is_floating_point() else y.float().masked_fill(y == MISSING_CLASS, float("nan"))
+
+
 def _checked_classes(task: str, y: Tensor, classes: int) -> Tensor:
     if y.is_floating_point():
         raise DataError(
             f"task {task!r}: expected class indices (integers, {MISSING_CLASS} where missing), found {y.dtype} "
-            f"{list(y.shape)}. Convert them with .long(), one-hot rows with .argmax(1)"
+            f"{list(y.shape)}. Convert them with y.nan_to_num(nan={MISSING_CLASS}).long(), one-hot rows with .argmax(1)"
         )
     if y.ndim == 0:
         raise DataError(f"task {task!r}: expected class indices [B], found a single number")

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mtlkit.errors import CheckpointError
 
 
 @dataclass
@@ -28,13 +32,22 @@ class HistoryFile:
     """history.jsonl, one line an epoch, readable while the run goes on."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "history.jsonl"
-        self.path.write_text("")
+        with _told(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("")
 
     def append(self, record: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with _told(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_as_json(record)) + "\n")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be written: {error.strerror or error}") from error
 
 
 def _as_json(value: Any) -> Any:

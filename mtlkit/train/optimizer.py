@@ -52,7 +52,14 @@ def check_optimizer(raw: str | Part) -> Part:
     decay = part.get("weight_decay")
     if isinstance(decay, dict) and (set(decay) - set(_ROLES) or not all(map(_is_number, decay.values()))):
         raise _error("optimizer.weight_decay", f"found {decay}, expected numbers for the roles {' and '.join(_ROLES)}")
-    return {"lr": _DEFAULT_LR, **part}
+    for key in ("lr", "weight_decay"):
+        if key in part and not isinstance(part[key], dict) and not _is_number(part[key]):
+            raise _error(f"optimizer.{key}", f"found {shown(part[key])}, expected a number >= 0")
+    part = {"lr": _DEFAULT_LR, **part}
+    # torch checks the other options when an optimiser is made.
+    trial = {k: v for k, v in part.items() if k not in ("type", "weight_decay")}
+    _made("optimizer", lambda: _OPTIMIZERS[part["type"]]([torch.nn.Parameter(torch.zeros(1))], **trial))
+    return part
 
 
 def check_scheduler(raw: str | Part | None) -> Part | None:

@@ -107,9 +107,10 @@ class Trainer:
         given = {k: v for k, v in locals().items() if k not in ("self", "model", "callbacks")}
         if not isinstance(model, Model):
             raise SpecError([Problem("model", f"found {type(model).__name__}, expected what mtlkit.build_model gives")])
+        _refuse_other_dtypes(model)
         self.settings = check_settings(given, model.tasks)
         self.model = model
-        self.callbacks = [_checked_callback(c) for c in callbacks]
+        self.callbacks = [_checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
         self.accelerator = _accelerator(precision)
         self.balancer = make(balancers, self.settings["balancer"], model.tasks)
         self.history = History()
@@ -157,6 +158,8 @@ class Trainer:
             for epoch in range(1, epochs + 1) if epochs else naturals(1):
                 self._tell("on_epoch_start", epoch)
                 record = loop.epoch(epoch, train_batches)
+                if epoch == 1:
+                    self._warn_of_untrained(record)
                 if valid_batches is not None:
                     tallies = tally(self.model, valid_batches, self.accelerator.device, self._autocast)
                     record["valid"] = {task: found.scores() for task, found in tallies.items()}
@@ -245,12 +248,14 @@ class Trainer:
             raise DataError("patience needs labels in the validation data; found none of any task")
         return sum(weight * tallies[task].mean_loss for task, weight in weights.items())
 
+    def _warn_of_untrained(self, record: Mapping[str, Any]) -> None:
+        for task in self.model.tasks:
+            if task not in record["train"]:
+                warnings.warn(f"task {task!r} had no label in the first epoch; its head stays as it is", stacklevel=3)
+
     def _refuse_missing(self, data: Batches) -> None:
         if not isinstance(data, TensorBatches):
             return
-        for task in self.model.tasks:
-            if task not in data.targets:
-                warnings.warn(f"task {task!r} has no label in the training data; its head stays as it is", stacklevel=3)
         absent = [task for task in self.model.tasks if task not in data.complete]
         if absent and self.settings["missing"] == "error":
             raise DataError(f"task {absent[0]!r} has missing labels, and missing='error' refuses them")
@@ -277,7 +282,7 @@ class _Loop:
         started, settings = time.perf_counter(), self.trainer.settings
         self.model.train()
         sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = dict.fromkeys(self.model.tasks, 0)
+        counts: dict[str, float] = dict.fromkeys(self.model.tasks, 0)
         waiting, seen = 0, 0
         losses: dict[str, Tensor] = {}
         for batch in data:
@@ -310,7 +315,7 @@ class _Loop:
             "train": {task: {"loss": mean} for task, mean in means.items()},
         }
 
-    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, int]]:
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The unweighted loss of each task that has a label in the batch, and the number of its labels."""
         device = self.accelerator.device
         x = {name: value.to(device, non_blocking=True) for name, value in batch.x.items()}
@@ -413,6 +418,14 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
     if problems:
         raise SpecError(problems, source)
     return settings
+
+
+def _refuse_other_dtypes(model: Model) -> None:
+    other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+    if other:
+        found = str(other.pop()).removeprefix("torch.")
+        message = f"found {found} parameters, expected float32. Use model.float(), and precision= for mixed precision"
+        raise SpecError([Problem("model", message)], "the trainer's arguments")
 
 
 def _checked_callback(callback: Any) -> Any:

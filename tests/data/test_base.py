@@ -9,8 +9,8 @@ import torch
 
 from mtlkit.data.base import take
 from mtlkit.data.extra import bench_extra
-from mtlkit.data.kind import MISSING_CLASS
 from mtlkit.errors import MtlkitError
+from mtlkit.label import MISSING_CLASS
 from mtlkit.part import options_schema
 
 

@@ -242,3 +242,12 @@ def test_parquet_round_trip(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(DataError, match=r"bad\.parquet: can't be read"):
         parquet(path=str(tmp_path / "bad.parquet"), tasks=TASKS)
+
+
+def test_a_slip_in_a_column_of_numbers_does_not_make_it_text(save) -> None:
+    table = frame()
+    table["row"] = table["row"].astype(str)
+    table.loc[3, "row"] = "?"
+    with pytest.raises(DataError, match=r"column 'row', row 4 below the header: found '\?', expected a number"):
+        csv(path=save(table), tasks=TASKS)
+    assert csv(path=save(table), tasks=TASKS, inputs={"row": "category"}).inputs

@@ -216,3 +216,51 @@ def test_a_last_single_example_joins_the_batch_before_where_batches_are_normalis
         assert [len(batch.x["input"]) for batch in found] == sizes and len(found) == len(sizes)
         assert sorted(torch.cat([batch.x["input"] for batch in found]).flatten().tolist()) == x.flatten().tolist()
         Trainer(model, epochs=1, batch_size=4, progress=False).fit((x, {"value": y}))
+
+
+def test_a_missing_label_among_whole_numbers_is_missing_for_every_loss() -> None:
+    x = torch.randn(4, 4)
+    for loss, labels in (("mse", [3, 0, 1, -100]), ("bce", [1, 0, 1, -100]), ("poisson", [3, 0, 1, -100])):
+        spec = {"input": [4], "encoder": "linear", "tasks": {"a": {"outputs": 1, "loss": loss, "metrics": []}}}
+        model = build_model(spec)
+        trainer = Trainer(model, progress=False)
+        known = trainer.evaluate((x[:3], {"a": torch.tensor(labels[:3])}))["a"]
+        assert trainer.evaluate((x, {"a": torch.tensor(labels)}))["a"] == pytest.approx(known)
+        mixed = [(x[0], {"a": 3}), (x[1], {}), (x[2], {"a": torch.tensor(2.5)}), (x[3], {"a": -100})]
+        (batch,) = batches(build_model({**spec, "tasks": {"a": {"outputs": 1}}}), Listed(mixed), 4)
+        assert batch.targets["a"].flatten().isnan().tolist() == [False, True, False, True]
+
+
+class Listed(Dataset[Any]):
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+def test_a_last_single_example_of_a_dataset_joins_too() -> None:
+    data = Listed([(torch.full((1,), float(i)), {"value": torch.zeros(1)}) for i in range(9)])
+    for norm, sizes in (("batch", [4, 5]), ("none", [4, 4, 1])):
+        spec = {"input": [1], "encoder": {"type": "mlp", "norm": norm}, "tasks": {"value": {"outputs": 1}}}
+        found = batches(build_model(spec), data, 4, shuffle=torch.Generator().manual_seed(0))
+        seen = [batch.x["input"].flatten() for batch in found]
+        assert [len(x) for x in seen] == sizes and len(found) == len(sizes)
+        assert sorted(torch.cat(seen).tolist()) == list(range(9))
+
+
+def test_an_empty_dataset_is_refused() -> None:
+    with pytest.raises(DataError, match="found no example"):
+        read(Listed([]))
+
+
+def test_tables_and_columns_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    x = pandas.DataFrame(X.numpy())
+    y = {"one": pandas.Series([1, 2, None, 4, 5, 6], dtype="Int64"), "class": pandas.Series([0, 1, 2, 0, 1, 1])}
+    whole = torch.cat([batch.targets["one"] for batch in read((x, y))]).flatten()
+    assert whole.isnan().tolist() == [False, False, True, False, False, False]
+    assert torch.equal(torch.cat([batch.x["input"] for batch in read((x, y))]), X)

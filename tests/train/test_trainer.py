@@ -431,7 +431,7 @@ def test_missing_labels_may_be_refused() -> None:
 
 def test_a_task_without_labels_at_all_is_warned_of() -> None:
     x, y = examples(8)
-    with pytest.warns(UserWarning, match="task 'class' has no label in the training data"):
+    with pytest.warns(UserWarning, match="task 'class' had no label in the first epoch"):
         trained((x, {"value": y["value"]}), epochs=1)
 
 
@@ -440,3 +440,24 @@ def test_data_without_any_label_end_with_an_error_and_not_never() -> None:
     for data in ([(x, {})], [], iter([])):
         with pytest.raises(DataError, match="expected at least one"):
             trained(data, max_steps=3)
+
+
+def test_models_of_another_precision_are_refused() -> None:
+    with pytest.raises(SpecError, match="model: found float64 parameters, expected float32. Use model.float()"):
+        Trainer(built().double())
+
+
+def test_a_loss_with_class_weights_does_not_depend_on_the_batches() -> None:
+    loss = {"type": "cross_entropy", "class_weights": [1.0, 1.0, 50.0]}
+    model = build_model({"input": [4], "encoder": "linear", "tasks": {"a": {"outputs": 3, "loss": loss}}})
+    x, y = torch.randn(20, 4), torch.arange(20) % 3
+    expected = F.cross_entropy(model(x)["a"], y, weight=torch.tensor([1.0, 1.0, 50.0]))
+    for size in (1, 7, 20):
+        scores = Trainer(model, batch_size=size, progress=False).evaluate((x, {"a": y}))
+        assert scores["a"]["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [{"lr": "1e-3"}, {"lr": True}, {"weight_decay": -1}, {"betas": 5}])
+def test_options_of_the_optimizer_are_checked_when_the_trainer_is_made(optimizer: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="optimizer"):
+        Trainer(built(), optimizer={"type": "adam", **optimizer})
