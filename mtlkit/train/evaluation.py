@@ -19,7 +19,8 @@ from mtlkit.label import count, for_metrics, select
 from mtlkit.model import Model
 from mtlkit.part import make
 from mtlkit.registry import metrics
-from mtlkit.train.examples import Batch, check_against_output
+from mtlkit.train.checks import check_against_output
+from mtlkit.train.examples import Batch
 
 Scores = dict[str, dict[str, float]]
 

@@ -10,10 +10,9 @@ Devices and precision go through Hugging Face Accelerate.
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count as naturals
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,24 +24,23 @@ from accelerate.utils import set_seed
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.errors import DataError, MtlkitError, NonFiniteError, Problem, SpecError
-from mtlkit.label import any_label, count, has_missing, select
+from mtlkit.errors import DataError, MtlkitError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.option import Positive
 from mtlkit.part import check, make, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
+from mtlkit.train.best import Best
 from mtlkit.train.callback import Callback
+from mtlkit.train.checks import checked_inputs
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
 from mtlkit.train.examples import (
-    Batch,
     Batches,
     TensorBatches,
     batches,
-    check_against_output,
-    checked_inputs,
 )
 from mtlkit.train.history import History, HistoryFile
+from mtlkit.train.loop import Loop, flushed_denormals
 from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
 from mtlkit.train.progress import Progress
 
@@ -148,12 +146,12 @@ class Trainer:
         optimizer.zero_grad()
         # Accelerate's optimiser scales gradients, which only fp16 needs; it costs a small model 6 % of a step.
         scaled = settings["precision"] == "fp16"
-        loop = _Loop(self, self.accelerator.prepare_optimizer(optimizer) if scaled else optimizer, scheduler)
+        loop = Loop(self, self.accelerator.prepare_optimizer(optimizer) if scaled else optimizer, scheduler)
         self.history, self.step, self._stop_reason = History(), 0, ""
-        best = _Best(settings["patience"])
+        best = Best(settings["patience"])
         out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
         self._tell("on_fit_start")
-        with _flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
+        with flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
             loop.watch = lambda: progress.at(self.step, total)
             for epoch in range(1, epochs + 1) if epochs else naturals(1):
                 self._tell("on_epoch_start", epoch)
@@ -265,137 +263,6 @@ class Trainer:
             getattr(callback, event)(self, *arguments)
 
 
-class _Loop:
-    """The epochs of one fit: batches to losses, losses to gradients, gradients to steps."""
-
-    def __init__(self, trainer: Trainer, optimizer: Any, scheduler: Any) -> None:
-        self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
-        self.model, self.accelerator = trainer.model, trainer.accelerator
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
-        self.losses = {task: self.model.loss(task) for task in self.model.tasks}
-        self.labels = {task: getattr(loss, "labels", "row") for task, loss in self.losses.items()}
-        self.watch: Callable[[], None] = lambda: None
-
-    def epoch(self, number: int, data: Batches) -> dict[str, Any]:
-        """One pass over the data, until the trainer is told to stop."""
-        started, settings = time.perf_counter(), self.trainer.settings
-        self.model.train()
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, float] = dict.fromkeys(self.model.tasks, 0)
-        waiting, seen = 0, 0
-        losses: dict[str, Tensor] = {}
-        for batch in data:
-            seen += 1
-            losses, numbers = self._losses(batch)
-            for task, loss in losses.items():
-                counts[task] += numbers[task]
-                sums[task] = sums.get(task, 0) + loss.detach() * numbers[task]
-            waiting += self._backward(losses)
-            if waiting == settings["accumulate"]:
-                self._step(waiting, losses)
-                waiting = 0
-            if self.trainer.stopped:
-                break
-        if waiting:
-            # The last step of an epoch may have fewer batches; its gradient is the mean of those it has.
-            self._step(waiting, losses)
-        if not seen:
-            raise DataError("the training data gave no batch; expected at least one in each epoch")
-        if not sums:
-            # Where only max_steps ends the training, it would go on for ever.
-            raise DataError("the training data have no label of any task; expected at least one in each epoch")
-        means = {task: float(total) / counts[task] for task, total in sums.items()}
-        return {
-            "epoch": number,
-            "step": self.trainer.step,
-            "seconds": time.perf_counter() - started,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "loss": sum(self.weights[task] * mean for task, mean in means.items()),
-            "train": {task: {"loss": mean} for task, mean in means.items()},
-        }
-
-    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The unweighted loss of each task that has a label in the batch, and the number of its labels."""
-        device = self.accelerator.device
-        x = {name: value.to(device, non_blocking=True) for name, value in batch.x.items()}
-        tasks = tuple(task for task in self.losses if self._labelled(batch, task))
-        with self.trainer._autocast():
-            outputs = self.trainer._run(x, tasks=tasks)
-        losses, numbers = {}, {}
-        for task, output in outputs.items():
-            target = batch.targets[task].to(device, non_blocking=True)
-            check_against_output(task, self.labels[task], output, target)
-            selected, labels = select(self.losses[task], output.float(), target, task in batch.complete)
-            losses[task], numbers[task] = (
-                self.losses[task](selected, labels),
-                count(self.losses[task], labels),
-            )
-        return losses, numbers
-
-    def _labelled(self, batch: Batch, task: str) -> bool:
-        """Whether a task takes part in this step. One that does not is not even computed: its head stays as it is."""
-        if task in batch.complete:
-            return True
-        target = batch.targets.get(task)
-        if self.trainer.settings["missing"] == "error" and (target is None or has_missing(target)):
-            raise DataError(f"task {task!r} has missing labels, and missing='error' refuses them")
-        return target is not None and any_label(self.losses[task], target)
-
-    def _backward(self, losses: dict[str, Tensor]) -> int:
-        """Gradients of one batch, added to those that are there. Returns whether there were any."""
-        if not losses:
-            return 0
-        values = torch.stack([loss.detach() for loss in losses.values()])
-        if not bool(values.isfinite().all()):
-            task, value = next((t, float(v.detach())) for t, v in losses.items() if not bool(v.isfinite()))
-            raise NonFiniteError(task, self.trainer.step + 1, value)
-        weighted = {
-            task: loss if self.weights[task] == 1.0 else loss * self.weights[task] for task, loss in losses.items()
-        }
-        self.trainer.balancer.backward(weighted, self.accelerator.backward)
-        return 1
-
-    def _step(self, batches: int, losses: dict[str, Tensor]) -> None:
-        if batches > 1:
-            torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], batches)
-        clip = self.trainer.settings["clip_norm"]
-        if clip is not None:
-            self.accelerator.clip_grad_norm_(self.parameters, clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.scheduler is not None and not getattr(self.optimizer, "step_was_skipped", False):
-            self.scheduler.step()
-        self.trainer.step += 1
-        self.watch()
-        self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
-        if self.trainer.step == self.trainer.settings["max_steps"]:
-            self.trainer.stop("max_steps")
-
-
-class _Best:
-    """The weights of the epoch with the lowest validation loss, and how long ago it was."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
-        self.epoch: int | None = None
-        self.loss = float("inf")
-        self.weights: dict[str, Tensor] = {}
-
-    def see(self, epoch: int, loss: float, model: Model) -> None:
-        if self.patience and loss < self.loss:
-            self.epoch, self.loss = epoch, loss
-            self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-    def exhausted(self, epoch: int) -> bool:
-        return self.patience is not None and epoch - (self.epoch or 0) >= self.patience
-
-    def restore(self, model: Model) -> int | None:
-        if self.weights:
-            model.load_state_dict(self.weights)
-        return self.epoch
-
-
 def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
     """The trainer's arguments, as plain data, with every default filled in.
 
@@ -436,20 +303,6 @@ def _checked_callback(callback: Any) -> Any:
             "the trainer's arguments",
         )
     return callback
-
-
-@contextmanager
-def _flushed_denormals() -> Iterator[None]:
-    """Take numbers below 1e-38 as zero on the CPU, which is up to five times faster.
-
-    Adam's averages of what has no gradient, rare words' embeddings say, halve every few steps until they are so small.
-    """
-    flushed_before = float(torch.tensor(1e-40) * 1) == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed_before)
 
 
 def _accelerator(precision: str) -> Accelerator:

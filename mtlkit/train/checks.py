@@ -1,0 +1,137 @@
+"""What users have as the tensors that a model takes, or an error that says what does not fit.
+
+    x = checked_inputs(model, array)                  # {"input": float32 [N, ...]}
+    y = checked_target(model, "digit", labels)        # int64 [N], -100 where missing
+
+Labels are compared with the spec here, and with an output's shape in `check_against_output`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.errors import DataError, nearest, shown
+from mtlkit.label import MISSING_CLASS
+from mtlkit.model import Inputs, Model, check_input
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A tensor of what a user has, in the precision that models compute in: float32, or int64 for whole numbers."""
+    try:
+        # A pandas column or table; empty cells of its own kinds of numbers become NaN.
+        if hasattr(value, "to_numpy"):
+            whole = not bool(value.isna().to_numpy().any())
+            value = value.to_numpy() if whole else value.to_numpy(dtype="float64", na_value=float("nan"))
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"found {type(value).__name__}, expected a tensor or an array of numbers: {error}") from error
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def checked_inputs(model: Model, x: Inputs | Any) -> dict[str, Tensor]:
+    """Inputs by name, as the spec declares them.
+
+    Raises:
+        DataError: one is missing or unknown, has another shape or kind, or they differ in length.
+    """
+    inputs = model.graph.inputs
+    if not isinstance(x, Mapping):
+        if len(inputs) > 1:
+            raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
+        x = dict.fromkeys(inputs, x)
+    if set(x) != set(inputs):
+        raise DataError(f"found the inputs {', '.join(map(str, x))}; expected {', '.join(inputs)}")
+    checked = {}
+    for name, declared in inputs.items():
+        value = as_tensor(x[name])
+        if declared.dtype == "float32":
+            value = value.float()
+        checked[name] = check_input(declared, value)
+        if name in model.ids:
+            _check_ids(name, value, model.ids[name].vocab)
+    lengths = {name: len(value) for name, value in checked.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the inputs differ in their number of examples: {lengths}")
+    return checked
+
+
+def _check_ids(name: str, ids: Tensor, vocab: int | None) -> None:
+    wrong = ids[(ids < 0) | (ids >= vocab)] if vocab is not None else ids[ids < 0]
+    if len(wrong):
+        raise DataError(
+            f"input {name!r}: expected ids 0 to {'...' if vocab is None else vocab - 1}, found {_examples(wrong)}. "
+            "Enlarge the encoder's vocab, or give unknown words an id of their own"
+        )
+
+
+def checked_target(model: Model, task: str, target: Any) -> Tensor:
+    """A task's labels as its loss takes them: int64 class indices, or float32 values [N, outputs, ...].
+
+    For a task with one output [N] is read as [N, 1].
+
+    Raises:
+        DataError: the task is unknown, or the labels have another kind, shape or range.
+    """
+    declared = model.graph.tasks.get(task)
+    if declared is None:
+        names = ", ".join(model.tasks)
+        raise DataError(f"found labels of {shown(task)}, which is no task.{nearest(task, model.tasks)} Tasks: {names}")
+    y = as_tensor(target)
+    if getattr(model.loss(task), "labels", "row") == "class":
+        return _checked_classes(task, y, declared.outputs)
+    y = as_values(y)
+    if declared.outputs == 1 and y.ndim == 1:
+        y = y.unsqueeze(1)
+    if y.ndim < 2 or declared.outputs not in y.shape[1:]:
+        raise DataError(f"task {task!r}: expected targets [B, {declared.outputs}], found {list(y.shape)}")
+    if getattr(model.loss(task), "problem", "") in ("binary", "multilabel"):
+        known = y[~y.isnan()]
+        if bool(((known != 0) & (known != 1)).any()):
+            raise DataError(f"task {task!r}: expected labels 0 and 1 (NaN where missing), found {_examples(known)}")
+    return y
+
+
+def as_values(y: Tensor) -> Tensor:
+    """Labels as float values: what is missing among whole numbers becomes NaN."""
+    return y if y.is_floating_point() else y.float().masked_fill(y == MISSING_CLASS, float("nan"))
+
+
+def _checked_classes(task: str, y: Tensor, classes: int) -> Tensor:
+    if y.is_floating_point():
+        raise DataError(
+            f"task {task!r}: expected class indices (integers, {MISSING_CLASS} where missing), found {y.dtype} "
+            f"{list(y.shape)}. Convert them with y.nan_to_num(nan={MISSING_CLASS}).long(), one-hot rows with .argmax(1)"
+        )
+    if y.ndim == 0:
+        raise DataError(f"task {task!r}: expected class indices [B], found a single number")
+    wrong = y[((y < 0) | (y >= classes)) & (y != MISSING_CLASS)]
+    if len(wrong):
+        raise DataError(
+            f"task {task!r}: expected classes 0 to {classes - 1} ({MISSING_CLASS} where missing), "
+            f"found {_examples(wrong)}"
+        )
+    return y
+
+
+def _examples(values: Tensor) -> str:
+    found = values.unique()
+    return ", ".join(f"{v:g}" for v in found[:5].tolist()) + (", ..." if len(found) > 5 else "")
+
+
+def check_against_output(task: str, labels: str, output: Tensor, target: Tensor) -> None:
+    """Refuse a target that would broadcast against its output instead of matching it.
+
+    Raises:
+        DataError: their shapes do not belong together.
+    """
+    expected = list(output.shape)
+    if labels == "class":
+        del expected[1 if output.ndim == 4 else -1]
+    if list(target.shape) != expected:
+        raise DataError(
+            f"task {task!r}: expected targets {expected} for outputs {list(output.shape)}, found {list(target.shape)}"
+        )
