@@ -43,7 +43,7 @@ def feature_shape(module: nn.Module, input_shape: Shape, dtype: torch.dtype = to
 
 
 def _probe(module: nn.Module, shape: Shape, dtype: torch.dtype) -> tuple[int, ...]:
-    with _on_meta(module), torch.no_grad(), torch.device("meta"):
+    with on_meta(module), torch.no_grad(), torch.device("meta"):
         # Two examples: a batch of one hides a module that mistakes the batch axis for another.
         made = module(torch.zeros(2, *shape, dtype=dtype))  # type: ignore[arg-type]
     if not isinstance(made, Tensor):
@@ -54,7 +54,7 @@ def _probe(module: nn.Module, shape: Shape, dtype: torch.dtype) -> tuple[int, ..
 
 
 @contextmanager
-def _on_meta(module: nn.Module) -> Iterator[None]:
+def on_meta(module: nn.Module) -> Iterator[None]:
     """While this lasts, the module is in evaluation mode and its tensors have shapes but no values.
 
     Each module is visited once, also one that has several names, which `torch.func.functional_call` leaves on meta.
@@ -68,7 +68,7 @@ def _on_meta(module: nn.Module) -> Iterator[None]:
                 if tensor is not None and tensor.device.type != "meta":
                     without = tensor.detach().to("meta")
                     if name in parameters:
-                        without = nn.Parameter(without, requires_grad=False)
+                        without = nn.Parameter(without, requires_grad=tensor.requires_grad)
                     # Set as a person would, since recurrent layers keep a second list of their weights.
                     setattr(m, name, bare.setdefault(id(tensor), without))
         yield

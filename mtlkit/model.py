@@ -16,9 +16,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mtlkit.border import Border, segments
 from mtlkit.errors import DataError, MtlkitError, nearest, shown
 from mtlkit.feature import Mask, Shape, apply, join, run_stages, takes_mask, written
-from mtlkit.graph import Encoder, Graph, Input
+from mtlkit.graph import PREDICTION, Encoder, Graph, Input
 from mtlkit.naming import module_name
 from mtlkit.spec import Spec
 
@@ -68,28 +69,31 @@ class Model(nn.Module):
         self.ids = ids
         self.shapes = shapes
         self._read_ahead = {source for node in graph.order for source in node.sources}
-        self._plans: dict[tuple[str, ...] | None, _Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...] | None, bool], _Plan] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks, in the order of the spec."""
         return tuple(self.graph.tasks)
 
-    def forward(self, x: Inputs, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, x: Inputs, tasks: Sequence[str] | None = None, border: Border | None = None
+    ) -> dict[str, Tensor]:
         """The output of each task.
 
         Args:
             x: [B, *input_shape], or {input name: such a tensor}.
             tasks: run only what these need; all if left out.
+            border: keeps the features at which what several tasks share ends (see `mtlkit.border`).
 
         Raises:
             DataError: an input is missing, unknown, or has another shape or kind of numbers than the spec declares.
         """
-        plan = self._plan_for(tasks)
+        plan = self._plan_for(tasks, border is not None)
         values: dict[str, Value] = self._inputs(x, plan.inputs)
         outputs: dict[str, Tensor] = {}
         for step in plan.steps:
-            step.run(self, values, outputs)
+            step.run(self, values, outputs, border)
         return {task: outputs[task] for task in plan.tasks}
 
     def predict(self, x: Inputs, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -142,15 +146,15 @@ class Model(nn.Module):
             raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
         return {name: (check_input(inputs[name], value), None) for name, value in given.items()}
 
-    def _plan_for(self, tasks: Sequence[str] | None) -> _Plan:
-        key = None if tasks is None else tuple(tasks)
+    def _plan_for(self, tasks: Sequence[str] | None, bordered: bool) -> _Plan:
+        key = (None if tasks is None else tuple(tasks), bordered)
         if key not in self._plans:
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            self._plans[key] = self._planned(self.tasks if key is None else key)
+            self._plans[key] = self._planned(self.tasks if key[0] is None else key[0], bordered)
         return self._plans[key]
 
-    def _planned(self, tasks: tuple[str, ...]) -> _Plan:
+    def _planned(self, tasks: tuple[str, ...], bordered: bool) -> _Plan:
         for task in tasks:
             if task not in self.graph.tasks:
                 raise MtlkitError(
@@ -168,8 +172,11 @@ class Model(nn.Module):
                 fed = node.key in self._read_ahead
                 steps.append(_Decode(node.name, source, node.key if fed else None, takes_mask(self.head(node.name))))
             elif hasattr(self.scheme(node.name), "trunk"):
-                taps = tuple(tap for tap in self.graph.taps(node.name) if f"{node.name}:{tap}" in sources)
-                steps.append(_Encode(node.name, node.sources, taps, node.name in sources))
+                parts = segments(self.graph, node.name)
+                last = max(i for i, (key, _) in enumerate(parts) if key in sources)
+                # A border lies between the parts of an encoder too, also where no task of these taps it.
+                wanted = tuple(part for part in parts[:last] if bordered or part[0] in sources)
+                steps.append(_Encode(node.name, node.sources, (*wanted, parts[last])))
             else:
                 on = tuple(task for task in self.graph.tasks_on(node.name) if self.graph.tasks[task].key in needed)
                 per_task.add(node.name)
@@ -180,24 +187,25 @@ class Model(nn.Module):
 
 @dataclass(frozen=True)
 class _Encode:
-    """Run an encoder that all who read it see alike."""
+    """Run an encoder that all who read it see alike, part by part where others read its stages."""
 
     name: str
     reads: tuple[str, ...]
-    taps: tuple[int, ...]
-    whole: bool  # whether its own features are read, not only those of its stages
+    parts: tuple[tuple[str, int | None], ...]
 
-    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor]) -> None:
-        x, mask = join([values[source] for source in self.reads])
+    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
         trunk: Any = model.scheme(self.name).trunk
-        if not self.taps:
+        x, mask = join([_read(values, source, self.parts[0][0], border) for source in self.reads])
+        if len(self.parts) == 1 and self.parts[0][1] is None:
             values[self.name] = apply(trunk, x, mask)
             return
-        stages = trunk.stages if self.whole else trunk.stages[: self.taps[-1] + 1]
-        made = run_stages(stages, x, mask)
-        values[self.name] = made[-1]
-        for tap in self.taps:
-            values[f"{self.name}:{tap}"] = made[tap]
+        start = 0
+        for index, (key, tap) in enumerate(self.parts):
+            if index:
+                x, mask = _read(values, self.parts[index - 1][0], key, border)
+            stop = len(trunk.stages) if tap is None else tap + 1
+            values[key] = run_stages(trunk.stages[start:stop], x, mask)[-1] if stop > start else (x, mask)
+            start = stop
 
 
 @dataclass(frozen=True)
@@ -208,8 +216,8 @@ class _Share:
     reads: tuple[str, ...]
     tasks: tuple[str, ...]
 
-    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor]) -> None:
-        x, mask = join([values[source] for source in self.reads])
+    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
+        x, mask = join([_read(values, source, self.name, border) for source in self.reads])
         for task, value in model.scheme(self.name)(x, mask, self.tasks).items():
             values[f"{self.name}/{task}"] = value
 
@@ -227,13 +235,17 @@ class _Decode:
     def reads(self) -> tuple[str, ...]:
         return (self.source,)
 
-    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor]) -> None:
-        x, mask = values[self.source]
+    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
+        x, mask = _read(values, self.source, f"{PREDICTION}{self.task}", border)
         head = model.head(self.task)
         output = head(x, mask) if self.masked else head(x)
-        outputs[self.task] = output
+        outputs[self.task] = output if border is None else border.output(self.task, output)
         if self.feeds is not None:
             values[self.feeds] = model.as_prediction(self.task, output), mask if output.ndim == 3 else None
+
+
+def _read(values: dict[str, Value], source: str, reader: str, border: Border | None) -> Value:
+    return values[source] if border is None else border.read(source, reader, values[source])
 
 
 @dataclass(frozen=True)
