@@ -78,8 +78,7 @@ class Frontier:
         meetings = frozenset(
             key
             for key in encoders
-            if len(reach[key]) > 1
-            and not any(s == key and r in encoders and reach[r] == reach[key] for s, r in pairs)
+            if len(reach[key]) > 1 and not any(s == key and r in encoders and reach[r] == reach[key] for s, r in pairs)
         )
         simple = {source for source, _ in crossings} == meetings and all(
             pair in crossings for pair in pairs if pair[0] in meetings

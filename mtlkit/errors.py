@@ -58,13 +58,14 @@ class DataError(MtlkitError, ValueError):
 
 
 class NonFiniteError(MtlkitError, ArithmeticError):
-    """A loss became NaN or infinite. `task` and `step` say where; the parameters are those before that step."""
+    """A loss or gradient became NaN or infinite. `task` and `step` say where; the parameters are those before it."""
 
-    def __init__(self, task: str, step: int, value: float) -> None:
+    def __init__(self, task: str, step: int, value: float, what: str = "loss") -> None:
         self.task, self.step, self.value = task, step, value
         super().__init__(
-            f"the loss of task {task!r} is {value} at step {step}; no parameter was changed by this step. "
-            "Look for extreme inputs or targets, lower the learning rate, or set clip_norm."
+            f"the {what} of task {task!r} is {value} at step {step}; no parameter was changed by this step. "
+            "Look for extreme inputs or targets, lower the learning rate, or set clip_norm. "
+            "nonfinite='skip_task' leaves such a task out of the step"
         )
 
 

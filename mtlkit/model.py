@@ -76,9 +76,7 @@ class Model(nn.Module):
         """The names of the tasks, in the order of the spec."""
         return tuple(self.graph.tasks)
 
-    def forward(
-        self, x: Inputs, tasks: Sequence[str] | None = None, border: Border | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, x: Inputs, tasks: Sequence[str] | None = None, border: Border | None = None) -> dict[str, Tensor]:
         """The output of each task.
 
         Args:

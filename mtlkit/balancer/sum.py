@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 from torch import Tensor
 
+from mtlkit.balancing import LossBalancer, Step
 
-class Sum:
+
+class Sum(LossBalancer):
     """The gradient of the sum of the tasks' weighted losses."""
 
-    def __init__(self, tasks: Sequence[str]) -> None:
-        self.tasks = tuple(tasks)
+    joint = False
 
-    def backward(self, losses: Mapping[str, Tensor], backward: Callable[[Tensor], None]) -> None:
-        first, *others = losses.values()
-        backward(sum(others, first))
+    def backward(self, step: Step) -> None:
+        first, *others = step.losses.values()
+        step.backward(sum(others, first))
+
+    def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
+        return losses.sum()

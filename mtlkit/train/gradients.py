@@ -263,9 +263,7 @@ def _at_parameters(
     return ParameterGradients(sharing, matrix, alone, shared)
 
 
-def _batched(
-    places: Places, losses: Mapping[str, Tensor], border: Border, retain_graph: bool
-) -> ParameterGradients:
+def _batched(places: Places, losses: Mapping[str, Tensor], border: Border, retain_graph: bool) -> ParameterGradients:
     """One backward pass to the features for all tasks, and one batched one through the trunk."""
     there = FeatureGradients.of(places, losses, border, retain_graph)
     k, shared = len(there.tasks), places.shared
@@ -287,7 +285,12 @@ class FeatureGradients(Gradients):
     """
 
     def __init__(
-        self, tasks: Sequence[str], matrix: Tensor, own: Grads, border: Border, crossed: Mapping[tuple[str, str], Tensor]
+        self,
+        tasks: Sequence[str],
+        matrix: Tensor,
+        own: Grads,
+        border: Border,
+        crossed: Mapping[tuple[str, str], Tensor],
     ) -> None:
         super().__init__(tasks, matrix, own)
         self.border, self.crossed = border, crossed

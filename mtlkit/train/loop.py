@@ -6,17 +6,20 @@ record = Loop(trainer, optimizer, scheduler).epoch(1, batches)      # the epoch'
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from mtlkit.balancing import NonFiniteGradients
+from mtlkit.border import Border
 from mtlkit.errors import DataError, NonFiniteError
 from mtlkit.label import any_label, count, has_missing, select
 from mtlkit.train.checks import check_against_output
 from mtlkit.train.examples import Batch, Batches
+from mtlkit.train.step import Kept, TrainStep, all_finite, blamed, not_finite
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -32,6 +35,13 @@ class Loop:
         self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
         self.losses = {task: self.model.loss(task) for task in self.model.tasks}
         self.labels = {task: getattr(loss, "labels", "row") for task, loss in self.losses.items()}
+        self.balancer, self.places = trainer.balancer, trainer.places
+        self.trained = [*self.parameters, *self.balancer.parameters()]
+        self.skips = trainer.settings["nonfinite"] == "skip_task"
+        # With fp16 infinite gradients are part of the scaler's search for a scale.
+        self.scaled = trainer.settings["precision"] == "fp16"
+        self.after_step = getattr(self.balancer, "after_step", None)
+        self.skipped: dict[str, int] = {}
         self.watch: Callable[[], None] = lambda: None
 
     def epoch(self, number: int, data: Batches) -> dict[str, Any]:
@@ -42,28 +52,34 @@ class Loop:
         counts: dict[str, float] = dict.fromkeys(self.model.tasks, 0)
         waiting, seen = 0, 0
         losses: dict[str, Tensor] = {}
+        last: Batch | None = None
+        self.skipped = {}
         for batch in data:
             seen += 1
-            losses, numbers = self._losses(batch)
-            for task, loss in losses.items():
+            found, numbers = self._learn(batch, waiting)
+            for task, loss in found.items():
                 counts[task] += numbers[task]
                 sums[task] = sums.get(task, 0) + loss.detach() * numbers[task]
-            waiting += self._backward(losses)
+            if found:
+                waiting, losses, last = waiting + 1, found, batch
             if waiting == settings["accumulate"]:
-                self._step(waiting, losses)
+                self._step(waiting, losses, last)
                 waiting = 0
             if self.trainer.stopped:
                 break
         if waiting:
             # The last step of an epoch may have fewer batches; its gradient is the mean of those it has.
-            self._step(waiting, losses)
+            self._step(waiting, losses, last)
+        self.balancer.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
+        if not sums and self.skipped:
+            raise NonFiniteError(next(iter(self.skipped)), self.trainer.step + 1, float("nan"), "loss in every batch")
         if not sums:
             # Where only max_steps ends the training, it would go on for ever.
             raise DataError("the training data have no label of any task; expected at least one in each epoch")
         means = {task: float(total) / counts[task] for task, total in sums.items()}
-        return {
+        record = {
             "epoch": number,
             "step": self.trainer.step,
             "seconds": time.perf_counter() - started,
@@ -71,14 +87,52 @@ class Loop:
             "loss": sum(self.weights[task] * mean for task, mean in means.items()),
             "train": {task: {"loss": mean} for task, mean in means.items()},
         }
+        return {**record, "skipped": self.skipped} if self.skips else record
 
-    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The unweighted loss of each task that has a label in the batch, and the number of its labels."""
+    def _learn(self, batch: Batch, waiting: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The gradients of one batch, added to those of the `waiting` batches before it.
+
+        Returns:
+            The unweighted loss of each task that took part, and the number of its labels; nothing where none did.
+        """
+        tasks = tuple(task for task in self.losses if self._labelled(batch, task))
+        kept = Kept(self.model, self.balancer if self.skips else None)
+        before = [p.grad for p in self.trained] if waiting else None
+        while tasks:
+            if before is not None:
+                self._set_gradients([None] * len(before))
+            border = self.places.border(self.balancer.at)
+            losses, numbers = self._losses(batch, tasks, border)
+            weighted = self._weighted(losses)
+            what, failed = "loss", not_finite(losses)
+            if not failed:
+                what, failed = "gradient", self._backward(weighted, border, batch, kept)
+            if not failed:
+                if before is not None:
+                    self._add_gradients(before)
+                return losses, numbers
+            self._set_gradients(before or [None] * len(self.trained))
+            if not self.skips:
+                task, value = next(iter(failed.items()))
+                raise NonFiniteError(task, self.trainer.step + 1, value, what)
+            # As if these tasks had no label in the batch: all that they may have touched is done anew.
+            kept.restore()
+            for task in failed:
+                self.skipped[task] = self.skipped.get(task, 0) + 1
+            tasks = tuple(task for task in tasks if task not in failed)
+        return {}, {}
+
+    def _losses(
+        self, batch: Batch, tasks: tuple[str, ...], border: Border | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The unweighted loss of each of these tasks, and the number of its labels."""
         device = self.accelerator.device
         x = {name: value.to(device, non_blocking=True) for name, value in batch.x.items()}
-        tasks = tuple(task for task in self.losses if self._labelled(batch, task))
         with self.trainer._autocast():
-            outputs = self.trainer._run(x, tasks=tasks)
+            if border is None:
+                outputs = self.trainer._run(x, tasks=tasks)
+            else:
+                outputs = self.trainer._run(x, tasks=tasks, border=border)
         losses, numbers = {}, {}
         for task, output in outputs.items():
             target = batch.targets[task].to(device, non_blocking=True)
@@ -90,6 +144,9 @@ class Loop:
             )
         return losses, numbers
 
+    def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {task: loss if self.weights[task] == 1.0 else loss * self.weights[task] for task, loss in losses.items()}
+
     def _labelled(self, batch: Batch, task: str) -> bool:
         """Whether a task takes part in this step. One that does not is not even computed: its head stays as it is."""
         if task in batch.complete:
@@ -99,23 +156,31 @@ class Loop:
             raise DataError(f"task {task!r} has missing labels, and missing='error' refuses them")
         return target is not None and any_label(self.losses[task], target)
 
-    def _backward(self, losses: dict[str, Tensor]) -> int:
-        """Gradients of one batch, added to those that are there. Returns whether there were any."""
-        if not losses:
-            return 0
-        values = torch.stack([loss.detach() for loss in losses.values()])
-        if not bool(values.isfinite().all()):
-            task, value = next((t, float(v.detach())) for t, v in losses.items() if not bool(v.isfinite()))
-            raise NonFiniteError(task, self.trainer.step + 1, value)
-        weighted = {
-            task: loss if self.weights[task] == 1.0 else loss * self.weights[task] for task, loss in losses.items()
-        }
-        self.trainer.balancer.backward(weighted, self.accelerator.backward)
-        return 1
+    def _backward(self, losses: dict[str, Tensor], border: Border | None, batch: Batch, kept: Kept) -> dict[str, float]:
+        """Leave the balanced gradient in `.grad`. Returns the tasks to blame where it is NaN or infinite."""
+        try:
+            self.balancer.backward(TrainStep(losses, self.places, border, self.accelerator.backward))
+        except NonFiniteGradients as error:
+            return error.values
+        if self.scaled or all_finite(self.trained):
+            return {}
+        # The graph is gone; a second one under the same random state says whose gradient it was.
+        kept.restore()
+        again, _ = self._losses(batch, tuple(losses))
+        return blamed(self._weighted(again), self.parameters)
 
-    def _step(self, batches: int, losses: dict[str, Tensor]) -> None:
+    def _set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
+            parameter.grad = gradient
+
+    def _add_gradients(self, before: Sequence[Tensor | None]) -> None:
+        for parameter, gradient in zip(self.trained, before, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+
+    def _step(self, batches: int, losses: dict[str, Tensor], last: Batch | None) -> None:
         if batches > 1:
-            torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], batches)
+            torch._foreach_div_([p.grad for p in self.trained if p.grad is not None], batches)
         clip = self.trainer.settings["clip_norm"]
         if clip is not None:
             self.accelerator.clip_grad_norm_(self.parameters, clip)
@@ -124,10 +189,21 @@ class Loop:
         if self.scheduler is not None and not getattr(self.optimizer, "step_was_skipped", False):
             self.scheduler.step()
         self.trainer.step += 1
+        if self.after_step is not None and last is not None:
+            batch = last
+            self.after_step(lambda: self._recomputed(batch, tuple(losses)))
         self.watch()
         self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:
             self.trainer.stop("max_steps")
+
+    def _recomputed(self, batch: Batch, tasks: tuple[str, ...]) -> dict[str, Tensor]:
+        """The weighted losses of a batch under the parameters of now; buffers and random draws stay as they are."""
+        kept = Kept(self.model, self.balancer)
+        with torch.no_grad():
+            losses = self._weighted(self._losses(batch, tasks)[0])
+        kept.restore()
+        return losses
 
 
 @contextmanager

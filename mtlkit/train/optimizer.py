@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -74,8 +75,14 @@ def check_scheduler(raw: str | Part | None) -> Part | None:
     return _checked(raw, classes, "scheduler", {"optimizer", "last_epoch", "verbose"})
 
 
-def make_optimizer(part: Part, model: Model) -> Optimizer:
-    """The optimiser of all parameters of `model`, in a group for each role where their weight decays differ."""
+def make_optimizer(part: Part, model: Model, more: Sequence[nn.Parameter] = ()) -> Optimizer:
+    """The optimiser of all parameters of `model`, in a group for each role where their weight decays differ.
+
+    Args:
+        part: as `check_optimizer` gave it.
+        model: whose parameters are trained.
+        more: others, of a balancer say, which get a group of their own that no weight decay shrinks.
+    """
     options = {k: v for k, v in part.items() if k != "type"}
     decay = options.pop("weight_decay", None)
     if isinstance(decay, dict):
@@ -89,8 +96,10 @@ def make_optimizer(part: Part, model: Model) -> Optimizer:
             if parameters
         ]
     else:
-        groups = list(model.parameters())
+        groups = [{"params": list(model.parameters())}]
         options |= {} if decay is None else {"weight_decay": decay}
+    if more:
+        groups.append({"params": list(more), "weight_decay": 0.0})
     kind = _OPTIMIZERS[part["type"]]
     if "fused" in inspect.signature(kind).parameters:
         # One kernel for all parameters, on CPUs and GPUs alike; a step of a small model takes a fifth less.

@@ -22,9 +22,7 @@ def reached(model: Model) -> dict[str, tuple[str, ...]]:
     """The tasks whose loss reaches each trainable parameter, by the parameter's name."""
     with on_meta(model), torch.enable_grad(), torch.device("meta"):
         inputs = {
-            name: torch.zeros(
-                2, *(_LENGTH if n is None else n for n in one.shape), dtype=getattr(torch, one.dtype)
-            )
+            name: torch.zeros(2, *(_LENGTH if n is None else n for n in one.shape), dtype=getattr(torch, one.dtype))
             for name, one in model.graph.inputs.items()
         }
         outputs = model(inputs)

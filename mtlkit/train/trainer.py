@@ -24,10 +24,11 @@ from accelerate.utils import set_seed
 from pydantic import Field
 from torch import Tensor
 
+from mtlkit.balancing import Balancer
 from mtlkit.errors import DataError, MtlkitError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.option import Positive
-from mtlkit.part import check, make, options_schema, validate
+from mtlkit.part import Part, check, make, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
@@ -39,6 +40,7 @@ from mtlkit.train.examples import (
     TensorBatches,
     batches,
 )
+from mtlkit.train.gradients import Places
 from mtlkit.train.history import History, HistoryFile
 from mtlkit.train.loop import Loop, flushed_denormals
 from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
@@ -72,7 +74,9 @@ class Trainer:
         patience: epochs without a lower validation loss before training stops; the weights of the best epoch are
             restored in the end. None trains to the end and keeps the last weights.
         missing: "mask" leaves out missing labels; "error" refuses data that have any.
-        nonfinite: "raise" stops at a loss that is NaN or infinite, before it touches a parameter.
+        nonfinite: "raise" stops at a loss or gradient that is NaN or infinite, before it touches a parameter;
+            "skip_task" leaves exactly that task out of the step, as if it had no label there, and counts it in the
+            history.
         callbacks: objects such as `mtlkit.Callback`.
         progress: show a live table where the output is a terminal.
 
@@ -98,7 +102,7 @@ class Trainer:
         out_dir: str | None = None,
         patience: _Count | None = None,
         missing: Literal["mask", "error"] = "mask",
-        nonfinite: Literal["raise"] = "raise",
+        nonfinite: Literal["raise", "skip_task"] = "raise",
         callbacks: Sequence[Any] = (),
         progress: bool = True,
     ) -> None:
@@ -110,7 +114,9 @@ class Trainer:
         self.model = model
         self.callbacks = [_checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
         self.accelerator = _accelerator(precision)
-        self.balancer = make(balancers, self.settings["balancer"], model.tasks)
+        self.balancer = _balancer(self.settings["balancer"], model)
+        self.places = Places(model, compile)
+        self.places.check(self.balancer, precision)
         self.history = History()
         self.step = 0
         """Optimiser steps taken in the current fit."""
@@ -127,7 +133,7 @@ class Trainer:
 
         Raises:
             DataError: data do not fit the model.
-            NonFiniteError: a loss is NaN or infinite; it names task and step.
+            NonFiniteError: a loss or gradient is NaN or infinite; it names task and step.
         """
         settings = self.settings
         if settings["patience"] and valid is None:
@@ -138,7 +144,9 @@ class Trainer:
         valid_batches = None if valid is None else batches(self.model, valid, settings["batch_size"])
         self._refuse_missing(train_batches)
         self.model.to(self.accelerator.device)
-        optimizer = make_optimizer(settings["optimizer"], self.model)
+        # What it learnt in an earlier fit is not of this one.
+        self.balancer = _balancer(settings["balancer"], self.model).to(self.accelerator.device)
+        optimizer = make_optimizer(settings["optimizer"], self.model, [*self.balancer.parameters()])
         epochs, total = self._lengths(train_batches)
         # The scheduler stands on torch's optimiser: it is stepped here, once for each optimiser step.
         scheduler = make_scheduler(settings["scheduler"], optimizer, total)
@@ -303,6 +311,26 @@ def _checked_callback(callback: Any) -> Any:
             "the trainer's arguments",
         )
     return callback
+
+
+def _balancer(part: Part, model: Model) -> Balancer:
+    """The balancer of a checked part.
+
+    Raises:
+        SpecError: an option names no task, or a package that it needs is not installed.
+    """
+    try:
+        made = make(balancers, part, model.tasks)
+    except ImportError as error:
+        message = f"{part['type']!r} needs a package that is not installed: {error}. "
+        problem = Problem("balancer", message + 'Install it with: pip install "mtlkit[solvers]"')
+        raise SpecError([problem], "the trainer's arguments") from error
+    except ValueError as error:
+        raise SpecError([Problem("balancer", str(error))], "the trainer's arguments") from error
+    if not isinstance(made, Balancer):
+        message = f"{part['type']!r} made a {type(made).__name__}, expected a mtlkit.Balancer"
+        raise SpecError([Problem("balancer", message)], "the trainer's arguments")
+    return made
 
 
 def _accelerator(precision: str) -> Accelerator:
