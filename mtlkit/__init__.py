@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtlkit.balancing import Balancer
     from mtlkit.build import build_model
     from mtlkit.data import Data
     from mtlkit.errors import (
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Balancer": "balancing",
     "build_model": "build",
     "Data": "data",
     "CheckpointError": "errors",
@@ -84,6 +86,7 @@ _HOME = {
 
 __all__ = [
     "DEFAULT_SPEC",
+    "Balancer",
     "Callback",
     "CheckpointError",
     "Data",

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlkit.balancing import AfterStep, Balancer
 from mtlkit.build import build_model
 from mtlkit.errors import Problem, SpecError
 from mtlkit.feature import Shape, apply, feature_shape, ignores_padding, run_stages, takes_mask
@@ -26,6 +27,8 @@ from mtlkit.model import Model
 from mtlkit.part import Part, check, make
 from mtlkit.registry import Registry, balancers, encoders, heads, sharings
 from mtlkit.saving import load
+from mtlkit.train.gradients import Places
+from mtlkit.train.step import TrainStep
 
 COMMON_INPUTS: tuple[Shape, ...] = ((6,), (12, 6), (None, 6), (1, 12, 12), (3, 64, 64), (None,))
 """A vector, sequences of fixed and of any length, maps, and ids."""
@@ -90,25 +93,105 @@ def check_sharing(name: str, **options: Any) -> None:
 
 
 def check_balancer(name: str, **options: Any) -> None:
-    """Check a registered balancer: finite gradients for all tasks, one task alone as in plain training."""
+    """Check a registered balancer on models of one and of three tasks, of which two, and one, have labels.
+
+    Gradients are finite, also for losses that are zero, tiny, huge or the same; a single task is trained as without a
+    balancer; a task without labels gets no gradient, and its own parameters of the balancer none either; tasks in
+    another order get the same gradients where it is `symmetric`; its state survives a round trip.
+    """
     part = _part(balancers, name, options)
-    for tasks in (1, 3):
-        model = build_model(_spec({"type": "mlp", "hidden": [8]}, (6,), "hard", tasks))
-        plain = copy.deepcopy(model)
-        x = _inputs((6,), 8)
-        for one in (model, plain):
-            losses = {task: output.square().mean() for task, output in one({"input": x}).items()}
-            if one is model:
-                make(balancers, part, model.tasks).backward(losses, lambda loss: loss.backward())
-            else:
-                sum(losses.values(), torch.zeros(())).backward()
-        _assert_gradients(model, f"balancer {name!r}")
-        if tasks == 1:
-            for mine, other in zip(model.parameters(), plain.parameters(), strict=True):
-                assert mine.grad is not None and other.grad is not None
-                assert _close(mine.grad, other.grad, tolerance=1e-6), (
-                    f"balancer {name!r} changes the training of a single task"
-                )
+    what = f"balancer {name!r}"
+    x = _inputs((6,), 8)
+    single, plain = _balanced(part, 1), _balanced("sum", 1)
+    _backward(*single, x)
+    _backward(*plain, x)
+    for mine, other in zip(single[0].parameters(), plain[0].parameters(), strict=True):
+        assert mine.grad is not None and other.grad is not None
+        assert _close(mine.grad, other.grad, tolerance=1e-6), f"{what} changes the training of a single task"
+    for scale in (1.0, 0.0, 1e-12, 1e12):
+        model, balancer = _balanced(part, 3)
+        _backward(model, balancer, x, scale=scale)
+        _assert_gradients(model, f"{what} on losses times {scale:g}")
+    for tasks in (["task 0", "task 2"], ["task 1"]):
+        model, balancer = _balanced(part, 3)
+        _backward(model, balancer, x, tasks)
+        for task in model.tasks:
+            touched = any(p.grad is not None for p in model.head(task).parameters())
+            assert touched == (task in tasks), (
+                f"{what}, with labels of {tasks}: the head of {task!r} has a wrong gradient"
+            )
+    _check_order(part, what)
+    _check_state(part, what)
+
+
+def _balanced(part: Part | str, tasks: int) -> tuple[Model, Balancer]:
+    torch.manual_seed(0)
+    model = build_model(_spec({"type": "mlp", "hidden": [8]}, (6,), "hard", tasks))
+    checked = _part(balancers, part, {}) if isinstance(part, str) else part
+    balancer = make(balancers, checked, model.tasks)
+    assert isinstance(balancer, Balancer), f"balancer {checked['type']!r} gave a {type(balancer).__name__}"
+    return model, balancer
+
+
+def _backward(
+    model: Model, balancer: Balancer, x: Tensor, tasks: Sequence[str] | None = None, scale: float = 1.0
+) -> None:
+    """Leave the balanced gradients of some tasks, by the random draws of a seed, in `.grad`."""
+    model.zero_grad()
+    balancer.zero_grad()
+    places = Places(model)
+    places.check(balancer)
+    border = places.border(balancer.at)
+    outputs = model({"input": x}, tasks=tasks, border=border)
+    losses = {task: scale * output.square().mean() for task, output in outputs.items()}
+    torch.manual_seed(0)
+    balancer.backward(TrainStep(losses, places, border, lambda loss: loss.backward()))
+
+
+def _check_order(part: Part, what: str) -> None:
+    model, balancer = _balanced(part, 3)
+    if not balancer.symmetric:
+        return
+    turned = make(balancers, part, model.tasks[::-1])
+    x = _inputs((6,), 8)
+    _backward(model, balancer, x)
+    expected = [p.grad for p in model.parameters()]
+    _backward(model, turned, x, model.tasks[::-1])
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        assert parameter.grad is not None and gradient is not None
+        assert _close(parameter.grad, gradient), f"{what} depends on the order of the tasks; declare symmetric = False"
+
+
+def _check_state(part: Part, what: str) -> None:
+    """A copy made from the state after some steps must go on as the original does."""
+    model, balancer = _balanced(part, 3)
+    optimizer = torch.optim.SGD([*model.parameters(), *balancer.parameters()], lr=0.1)
+
+    def epoch(balancer: Balancer) -> None:
+        for seed in range(2):
+            torch.manual_seed(seed)
+            x = _inputs((6,), 8)
+            _backward(model, balancer, x)
+            optimizer.step()
+            after_step: AfterStep | None = getattr(balancer, "after_step", None)
+            if after_step is not None:
+                with torch.no_grad():
+                    losses = {task: output.square().mean() for task, output in model({"input": x}).items()}
+                after_step(lambda losses=losses: losses)  # type: ignore[misc]
+        balancer.end_epoch()
+
+    for _ in range(3):
+        epoch(balancer)
+    again = make(balancers, part, model.tasks)
+    again.load_state_dict(copy.deepcopy(balancer.state_dict()))
+    x = _inputs((6,), 8)
+    made = []
+    for one in (balancer, again):
+        _backward(model, one, x)
+        made.append([p.grad for p in model.parameters()])
+    for mine, other in zip(*made, strict=True):
+        assert mine is not None and other is not None
+        assert torch.equal(mine, other), f"{what}: a copy made from its state_dict goes another way"
 
 
 def check_model(spec: dict[str, Any]) -> Model:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mtlkit
 
 PUBLIC = """
-    DEFAULT_SPEC Callback CheckpointError Data DataError History Model MtlkitError NonFiniteError PluginError Problem
-    SpecError Trainer UnknownNameError balancers build_model check_spec datasets encoders heads json_schema load losses
-    metrics registries sharings
+    DEFAULT_SPEC Balancer Callback CheckpointError Data DataError History Model MtlkitError NonFiniteError PluginError
+    Problem SpecError Trainer UnknownNameError balancers build_model check_spec datasets encoders heads json_schema load
+    losses metrics registries sharings
 """
 BUILT_IN = {
     "encoder": "cnn embedding identity linear mlp rnn sequential timm torchvision transformer",
@@ -15,7 +15,7 @@ BUILT_IN = {
     "loss": "bce cross_entropy huber mae mse multilabel multilabel_margin poisson",
     "metric": "accuracy auroc average_precision f1 mae mse poisson_deviance r2 rmse",
     "sharing": "hard none",
-    "balancer": "sum",
+    "balancer": "constant cosmos dwa famo geometric_mean imtl_l mean pbi random stch sum uw",
     "dataset": "conllu csv digits linear multimnist npz parquet",
 }
 

@@ -122,6 +122,9 @@ class Trainer:
         """Optimiser steps taken in the current fit."""
         self._stop_reason = ""
         self._run = torch.compile(model) if compile else model
+        if compile and self.balancer.at is not None:
+            # A compiled backward pass may else write into what the next task's pass needs.
+            torch._functorch.config.donated_buffer = False
 
     def fit(self, train: Any, valid: Any = None) -> History:
         """Train, and validate after each epoch where there are validation data.
