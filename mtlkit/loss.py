@@ -8,6 +8,7 @@ labelled outputs it gets; what is unlabelled is left out before. Attributes of t
 - `labels`: what is left out. "class": [B] or [B, T] class indices, -100 where missing; "element": each value
   of [B, outputs] by itself, NaN where missing; "row" (the default): a whole example as soon as one value is NaN.
 - `problem`: what metrics fit ("multiclass", "binary", "multilabel", "regression", "count").
+- `nonnegative`: whether it is never below 0, which some balancers need; taken for true where it is left out.
 - `default_metrics`: names of metrics.
 - `weigh(target)`: the weight of these labels in a mean over batches (the default: their number).
 - `predict(output)`: what people read: class probabilities, a rate, a value (the default: the output itself).
@@ -34,6 +35,7 @@ class Loss(nn.Module):
 
     labels: ClassVar[Labels] = "element"
     problem: ClassVar[str] = "regression"
+    nonnegative: ClassVar[bool] = True
     default_metrics: ClassVar[tuple[str, ...]] = ("mae",)
 
     def predict(self, output: Tensor) -> Tensor:
@@ -159,6 +161,7 @@ class Poisson(Loss):
     """Poisson negative log-likelihood of counts; the output is the logarithm of the rate, the prediction the rate."""
 
     problem = "count"
+    nonnegative = False
     default_metrics = ("poisson_deviance",)
 
     def __init__(self, outputs: int) -> None:

@@ -15,7 +15,8 @@ BUILT_IN = {
     "loss": "bce cross_entropy huber mae mse multilabel multilabel_margin poisson",
     "metric": "accuracy auroc average_precision f1 mae mse poisson_deviance r2 rmse",
     "sharing": "hard none",
-    "balancer": "constant cosmos dwa famo geometric_mean imtl_l mean pbi random stch sum uw",
+    "balancer": "aligned_mtl cagrad config constant cosmos dualproj dwa fairgrad famo geometric_mean graddrop imtl_g "
+    "imtl_l mean mgda pbi pcgrad random stch sum upgrad uw",
     "dataset": "conllu csv digits linear multimnist npz parquet",
 }
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlkit import SpecError, build_model
+from mtlkit import SpecError, Trainer, build_model
 from mtlkit.balancing import At, GramianBalancer, MatrixBalancer, NonFiniteGradients
 from mtlkit.model import Model
 from mtlkit.train.gradients import Places, inner_products
@@ -133,6 +133,14 @@ def test_what_can_not_work_is_refused() -> None:
         Places(model).check(Weighted(model.tasks, "features"), "fp16")
     with pytest.raises(SpecError, match="at = 'parameters'"):
         Places(model, compiled=True).check(Weighted(model.tasks, "features"))
+
+
+def test_losses_below_zero_are_refused_where_a_balancer_needs_others() -> None:
+    counts = {"count": {"outputs": 1, "loss": "poisson"}, "value": {"outputs": 1}}
+    model, _ = made({**SPECS["mlp"], "tasks": counts})
+    for name in ("geometric_mean", "famo", "dwa"):
+        with pytest.raises(SpecError, match="'poisson' of task 'count'"):
+            Trainer(model, balancer=name)
 
 
 def test_rows_that_are_not_finite_are_named() -> None:

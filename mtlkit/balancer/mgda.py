@@ -1,0 +1,43 @@
+"""`mgda`: the shortest convex combination of the tasks' gradients.
+
+{"type": "mgda", "at": "features"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from mtlkit.balancing import At, GramianBalancer
+
+
+class MGDA(GramianBalancer):
+    """Multiple gradient descent: the shortest vector in the convex hull of the gradients.
+
+    "Multi-Task Learning as Multi-Objective Optimization", Sener and Koltun, NeurIPS 2018, algorithm 2.
+
+    Args:
+        tasks: all tasks.
+        at: where the tasks' gradients are taken.
+        epsilon: the change of the weights below which the search ends.
+        max_iters: the most iterations of the search.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        at: At = "parameters",
+        epsilon: Annotated[float, Field(ge=0)] = 0.001,
+        max_iters: Annotated[int, Field(ge=1)] = 100,
+    ) -> None:
+        from torchjd.aggregation import MGDAWeighting
+
+        super().__init__(tasks, at)
+        self._weighting = MGDAWeighting(epsilon=epsilon, max_iters=max_iters)
+
+    def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
+        return self._weighting(gramian)

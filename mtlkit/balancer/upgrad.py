@@ -1,0 +1,41 @@
+"""`upgrad`: the mean of the tasks' gradients, each projected so that it harms no task.
+
+{"type": "upgrad", "at": "features"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mtlkit.balancing import At, GramianBalancer
+
+
+class UPGrad(GramianBalancer):
+    """Unconflicting projection: the mean of the gradients, each projected to where no task's loss grows.
+
+    "Jacobian Descent for Multi-Objective Optimization", Quinton and Rey, 2024, section 3.
+
+    Args:
+        tasks: all tasks.
+        at: where the tasks' gradients are taken.
+        preference: how much each task counts; all the same if left out, 1 for a task that is not named.
+
+    Raises:
+        ValueError: `preference` names a task that is none.
+    """
+
+    def __init__(
+        self, tasks: Sequence[str], *, at: At = "parameters", preference: dict[str, float] | None = None
+    ) -> None:
+        from torchjd.aggregation import UPGradWeighting
+
+        super().__init__(tasks, at)
+        self._weighting = UPGradWeighting()
+        self._preference = None if preference is None else self.by_task(preference, "preference", 1.0)
+
+    def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
+        if self._preference is not None:
+            self._weighting.pref_vector = self._preference[self.rows(tasks)].to(gramian)
+        return self._weighting(gramian)

@@ -1,0 +1,105 @@
+"""The balancers that work on the tasks' gradients, against TorchJD's aggregators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchjd import aggregation as jd
+
+from mtlkit import balancers
+
+TASKS = ("a", "b.c", "d")
+VECTOR = torch.tensor([2.0, 1.0, 5.0])
+PREFERENCE = {"preference": {"a": 2.0, "d": 5.0}}
+CASES: list[tuple[str, dict[str, Any], Callable[[], jd.Aggregator]]] = [
+    ("aligned_mtl", {}, jd.AlignedMTL),
+    ("aligned_mtl", {**PREFERENCE, "scale_mode": "rmse"}, lambda: jd.AlignedMTL(VECTOR, "rmse")),
+    ("cagrad", {}, lambda: jd.CAGrad(0.5)),
+    ("cagrad", {"c": 0.2}, lambda: jd.CAGrad(0.2)),
+    ("config", {}, jd.ConFIG),
+    ("dualproj", {}, jd.DualProj),
+    ("dualproj", PREFERENCE, lambda: jd.DualProj(VECTOR)),
+    ("fairgrad", {}, lambda: jd.FairGrad(1.0)),
+    ("fairgrad", {"alpha": 2.0}, lambda: jd.FairGrad(2.0)),
+    ("graddrop", {}, jd.GradDrop),
+    ("imtl_g", {}, jd.IMTLG),
+    ("mgda", {}, jd.MGDA),
+    ("mgda", {"max_iters": 3}, lambda: jd.MGDA(max_iters=3)),
+    ("pcgrad", {}, jd.PCGrad),
+    ("upgrad", {}, jd.UPGrad),
+    ("upgrad", PREFERENCE, lambda: jd.UPGrad(VECTOR)),
+]
+
+
+class Rows:
+    """Gradients that are given."""
+
+    def __init__(self, matrix: Tensor, tasks: tuple[str, ...] = TASKS) -> None:
+        self.tasks, self.matrix = tasks, matrix
+        self.gramian = matrix.double() @ matrix.double().T
+
+    def combine(self, weights: Tensor) -> None:
+        self.place(weights.float() @ self.matrix)
+
+    def place(self, gradient: Tensor) -> None:
+        self.made = gradient
+
+
+class Step:
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def gradients(self, at: str) -> Rows:
+        return self.rows
+
+
+def balanced(name: str, options: dict[str, Any], matrix: Tensor, tasks: tuple[str, ...] = TASKS) -> Tensor:
+    rows = Rows(matrix, tasks)
+    balancers[name](TASKS, **options).backward(Step(rows))
+    return rows.made
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("name", "options", "oracle"), CASES)
+def test_it_is_torchjds(name: str, options: dict[str, Any], oracle: Callable[[], jd.Aggregator], seed: int) -> None:
+    torch.manual_seed(seed)
+    matrix = torch.randn(3, 40) + 0.3
+    torch.manual_seed(seed)
+    expected = oracle()(matrix)
+    torch.manual_seed(seed)
+    torch.testing.assert_close(balanced(name, options, matrix), expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, *_ in CASES}))
+def test_rows_of_any_kind_give_finite_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    usual = torch.randn(3, 40)
+    once_zero, twice = usual.clone(), usual.clone()
+    once_zero[1] = 0
+    twice[2] = twice[0]
+    apart = usual * torch.tensor([[1e-6], [1.0], [1e6]])
+    for matrix in (usual * 0, usual * 1e-12, usual * 1e12, once_zero, twice, -twice, usual[:1].repeat(3, 1), apart):
+        assert bool(balanced(name, {}, matrix).isfinite().all())
+
+
+@pytest.mark.parametrize("name", sorted({name for name, *_ in CASES}))
+def test_absent_tasks_are_no_rows(name: str) -> None:
+    torch.manual_seed(0)
+    two = torch.randn(2, 40)
+    torch.manual_seed(1)
+    got = balanced(name, {}, two, ("a", "d"))
+    rows = Rows(two, ("x", "y"))
+    torch.manual_seed(1)
+    balancers[name](("x", "y")).backward(Step(rows))
+    assert torch.equal(got, rows.made)
+    torch.testing.assert_close(balanced(name, {}, two[:1], ("d",)), two[0])
+
+
+@pytest.mark.parametrize("name", ["upgrad", "dualproj", "aligned_mtl"])
+def test_a_preference_for_no_task_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="preference names 'e', which is no task"):
+        balancers[name](TASKS, preference={"e": 1.0})
