@@ -260,7 +260,8 @@ class Trainer:
     def _warn_of_untrained(self, record: Mapping[str, Any]) -> None:
         for task in self.model.tasks:
             if task not in record["train"]:
-                warnings.warn(f"task {task!r} had no label in the first epoch; its head stays as it is", stacklevel=3)
+                why = "was not finite wherever it had labels" if task in record.get("skipped", ()) else "had no label"
+                warnings.warn(f"task {task!r} {why} in the first epoch; its head stays as it is", stacklevel=3)
 
     def _refuse_missing(self, data: Batches) -> None:
         if not isinstance(data, TensorBatches):
