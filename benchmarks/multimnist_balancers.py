@@ -1,4 +1,7 @@
-"""Every balancer at its defaults on MultiMNIST: `python -m benchmarks.multimnist_balancers results.jsonl`, from the root.
+"""Every balancer at its defaults on MultiMNIST.
+
+    python -m benchmarks.multimnist_balancers results.jsonl             # from the root of the repository
+    python -m benchmarks.multimnist_balancers results.jsonl --table
 
 Each run is a process of its own, on one thread: `multimnist.toml` with another balancer and seed. One line a run goes
 to the file, and runs that are in it already are left out; `--table` prints what is there. `--at features` runs those on

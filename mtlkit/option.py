@@ -31,6 +31,9 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 """The probability of dropping a unit."""
 
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+NotNegativeCount = Annotated[int, Field(ge=0)]
 
 Activation = Literal["relu", "gelu", "silu", "elu", "leaky_relu", "tanh", "sigmoid", "identity"]
 

@@ -15,8 +15,9 @@ BUILT_IN = {
     "loss": "bce cross_entropy huber mae mse multilabel multilabel_margin poisson",
     "metric": "accuracy auroc average_precision f1 mae mse poisson_deviance r2 rmse",
     "sharing": "hard none",
-    "balancer": "aligned_mtl cagrad config constant cosmos dualproj dwa fairgrad famo geometric_mean graddrop imtl_g "
-    "imtl_l mean mgda pbi pcgrad random stch sum upgrad uw",
+    "balancer": "aligned_mtl cagrad config constant cosmos dualproj dwa excess_mtl fairgrad famo geometric_mean "
+    "graddrop gradnorm gradvac imtl_g imtl_l krum mean mgda nash_mtl pbi pcd pcgrad random stch sum trimmed_mean "
+    "upgrad uw",
     "dataset": "conllu csv digits linear multimnist npz parquet",
 }
 

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import At, GramianBalancer
+from mtlkit.option import NotNegative
 
 
 class CAGrad(GramianBalancer):
@@ -26,7 +25,7 @@ class CAGrad(GramianBalancer):
         c: how far it may be from the mean, relative to the mean's length; 0 is the mean.
     """
 
-    def __init__(self, tasks: Sequence[str], *, at: At = "parameters", c: Annotated[float, Field(ge=0)] = 0.5) -> None:
+    def __init__(self, tasks: Sequence[str], *, at: At = "parameters", c: NotNegative = 0.5) -> None:
         from torchjd.aggregation import CAGradWeighting
 
         super().__init__(tasks, at)

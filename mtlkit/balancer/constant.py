@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import LossBalancer
-
-NotNegative = Annotated[float, Field(ge=0)]
+from mtlkit.option import NotNegative
 
 
 class Constant(LossBalancer):

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import LossBalancer
-from mtlkit.option import Positive
+from mtlkit.option import NotNegative, Positive
 
 
 class COSMOS(LossBalancer):
@@ -36,7 +34,7 @@ class COSMOS(LossBalancer):
         self,
         tasks: Sequence[str],
         *,
-        lambda_: Annotated[float, Field(ge=0)] = 1.0,
+        lambda_: NotNegative = 1.0,
         preference: dict[str, Positive] | None = None,
     ) -> None:
         super().__init__(tasks)

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import At, GramianBalancer
+from mtlkit.option import NotNegative
 
 
 class FairGrad(GramianBalancer):
@@ -28,9 +27,7 @@ class FairGrad(GramianBalancer):
 
     scale_free = False
 
-    def __init__(
-        self, tasks: Sequence[str], *, at: At = "parameters", alpha: Annotated[float, Field(ge=0)] = 1.0
-    ) -> None:
+    def __init__(self, tasks: Sequence[str], *, at: At = "parameters", alpha: NotNegative = 1.0) -> None:
         from torchjd.aggregation import FairGradWeighting
 
         super().__init__(tasks, at)

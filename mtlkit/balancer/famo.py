@@ -8,15 +8,14 @@ After each step the losses of the batch are computed once more, which costs one 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from mtlkit.balancer._adam import AdamByTask
 from mtlkit.balancing import LossBalancer
-
-NotNegative = Annotated[float, Field(ge=0)]
+from mtlkit.option import NotNegative
 
 
 class FAMO(LossBalancer):
@@ -36,10 +35,6 @@ class FAMO(LossBalancer):
     """
 
     nonnegative = True
-    _logits: Tensor
-    _steps: Tensor
-    _exp_avg: Tensor
-    _exp_avg_sq: Tensor
     _min_losses: Tensor
 
     def __init__(
@@ -51,10 +46,8 @@ class FAMO(LossBalancer):
         min_losses: dict[str, float] | None = None,
     ) -> None:
         super().__init__(tasks)
-        self.lr, self.weight_decay = lr, weight_decay
         self.register_buffer("_min_losses", self.by_task(min_losses, "min_losses", 0.0), persistent=False)
-        for name in ("_logits", "_steps", "_exp_avg", "_exp_avg_sq"):
-            self.register_buffer(name, torch.zeros(len(self.tasks)))
+        self._adam = AdamByTask(torch.zeros(len(self.tasks)), lr, weight_decay)
         # TorchJD's FAMO of the last batch, until the step is made. In a tuple, to be no submodule.
         self._last: tuple[tuple[str, ...], Any] | None = None
 
@@ -62,9 +55,9 @@ class FAMO(LossBalancer):
         from torchjd.scalarization import FAMO
 
         rows = self.rows(tasks)
-        famo = FAMO(len(tasks), self._min_losses[rows], self.lr, self.weight_decay).to(self._logits.device)
+        famo = FAMO(len(tasks), self._min_losses[rows]).to(self._adam.value.device)
         (logits,) = famo.parameters()
-        logits.data.copy_(self._logits[rows])
+        logits.data.copy_(self._adam.value[rows])
         self._last = tasks, famo
         return famo(self._bounded(losses, rows))
 
@@ -83,42 +76,20 @@ class FAMO(LossBalancer):
         rows, after = self.rows(tasks), losses()
         (logits,) = famo.parameters()
         # TorchJD's own Adam would know but one number of steps, and forget the tasks' moments with each batch.
-        famo._optimizer = adam = _AdamByTask(self, logits, rows)
+        famo._optimizer = _Handed(self._adam, logits, rows)
         famo.update(self._bounded(torch.stack([after[task] for task in tasks]), rows))
-        adam.keep()
 
     def _bounded(self, losses: Tensor, rows: Tensor) -> Tensor:
         least = self._min_losses[rows].to(losses.dtype)
         return torch.where(losses < least, least, losses)
 
 
-class _AdamByTask:
-    """Adam on the logits of some tasks [k], each with its own number of steps and its own moments."""
+class _Handed:
+    """The optimiser that TorchJD calls once it has left the gradient of the logits [k] in their `.grad`."""
 
-    def __init__(self, famo: FAMO, logits: Tensor, rows: Tensor) -> None:
-        self.famo, self.logits, self.rows = famo, logits, rows
-        self.each = [row.clone().requires_grad_() for row in logits.detach()]
-        self.adam = torch.optim.Adam(self.each, lr=famo.lr, weight_decay=famo.weight_decay)
-        for logit, row in zip(self.each, rows.tolist(), strict=True):
-            if famo._steps[row] > 0:
-                self.adam.state[logit] = {
-                    # Adam keeps its count on the CPU.
-                    "step": famo._steps[row].cpu().clone(),
-                    "exp_avg": famo._exp_avg[row].clone(),
-                    "exp_avg_sq": famo._exp_avg_sq[row].clone(),
-                }
+    def __init__(self, adam: AdamByTask, logits: Tensor, rows: Tensor) -> None:
+        self.adam, self.logits, self.rows = adam, logits, rows
 
     def step(self) -> None:
-        """What TorchJD calls once it has left the gradient of the logits in their `.grad`."""
         assert self.logits.grad is not None
-        for logit, grad in zip(self.each, self.logits.grad, strict=True):
-            logit.grad = grad.clone()
-        self.adam.step()
-
-    def keep(self) -> None:
-        """Write the logits and the state of Adam back to the balancer."""
-        famo, states = self.famo, [self.adam.state[logit] for logit in self.each]
-        famo._logits[self.rows] = torch.stack([logit.detach() for logit in self.each])
-        famo._steps[self.rows] = torch.stack([state["step"] for state in states]).to(famo._steps)
-        famo._exp_avg[self.rows] = torch.stack([state["exp_avg"] for state in states])
-        famo._exp_avg_sq[self.rows] = torch.stack([state["exp_avg_sq"] for state in states])
+        self.adam.step(self.rows, self.logits.grad)

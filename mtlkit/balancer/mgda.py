@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import At, GramianBalancer
+from mtlkit.option import Count, NotNegative
 
 
 class MGDA(GramianBalancer):
@@ -31,8 +30,8 @@ class MGDA(GramianBalancer):
         tasks: Sequence[str],
         *,
         at: At = "parameters",
-        epsilon: Annotated[float, Field(ge=0)] = 0.001,
-        max_iters: Annotated[int, Field(ge=1)] = 100,
+        epsilon: NotNegative = 0.001,
+        max_iters: Count = 100,
     ) -> None:
         from torchjd.aggregation import MGDAWeighting
 

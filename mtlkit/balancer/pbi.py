@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import LossBalancer
-from mtlkit.option import Positive
+from mtlkit.option import NotNegative, Positive
 
 
 class PBI(LossBalancer):
@@ -38,7 +36,7 @@ class PBI(LossBalancer):
         self,
         tasks: Sequence[str],
         *,
-        theta: Annotated[float, Field(ge=0)] = 5.0,
+        theta: NotNegative = 5.0,
         preference: dict[str, Positive] | None = None,
         reference: dict[str, float] | None = None,
     ) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from mtlkit.train.history import History
+    from mtlkit.train.step import TrainStep
     from mtlkit.train.trainer import Trainer
 
 
@@ -26,6 +27,12 @@ class Callback:
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         """Before the first batch of an epoch; the first epoch is 1."""
+
+    def on_backward_start(self, trainer: Trainer, step: TrainStep) -> None:
+        """After the forward pass of a batch, before gradients are made of its weighted losses, `step.losses`.
+
+        `step.gradients("parameters", retain_graph=True)` are the tasks' gradients where they share the model.
+        """
 
     def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
         """After an optimiser step, with the unweighted losses of its last batch (scalars on the device)."""

@@ -158,8 +158,10 @@ class Loop:
 
     def _backward(self, losses: dict[str, Tensor], border: Border | None, batch: Batch, kept: Kept) -> dict[str, float]:
         """Leave the balanced gradient in `.grad`. Returns the tasks to blame where it is NaN or infinite."""
+        step = TrainStep(losses, self.places, border, self.accelerator.backward)
+        self.trainer._tell("on_backward_start", step)
         try:
-            self.balancer.backward(TrainStep(losses, self.places, border, self.accelerator.backward))
+            self.balancer.backward(step)
         except NonFiniteGradients as error:
             return error.values
         if self.scaled or all_finite(self.trained):

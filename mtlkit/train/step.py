@@ -32,9 +32,14 @@ class TrainStep:
         """Add the gradient of a scalar to `.grad`."""
         self._backward(loss)
 
-    def gradients(self, at: Place) -> TaskGradients:
-        """The tasks' gradients at this place."""
-        return self._places.gradients(at, self.losses, self._border)
+    def gradients(self, at: Place, retain_graph: bool = False) -> TaskGradients:
+        """The tasks' gradients at this place.
+
+        Args:
+            at: where they are taken; features only where the balancer takes them there too.
+            retain_graph: whether another backward pass will follow.
+        """
+        return self._places.gradients(at, self.losses, self._border, retain_graph)
 
 
 class Kept:

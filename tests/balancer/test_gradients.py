@@ -27,9 +27,12 @@ CASES: list[tuple[str, dict[str, Any], Callable[[], jd.Aggregator]]] = [
     ("fairgrad", {"alpha": 2.0}, lambda: jd.FairGrad(2.0)),
     ("graddrop", {}, jd.GradDrop),
     ("imtl_g", {}, jd.IMTLG),
+    ("krum", {}, lambda: jd.Krum(0)),
+    ("krum", {"n_selected": 2}, lambda: jd.Krum(0, 2)),
     ("mgda", {}, jd.MGDA),
     ("mgda", {"max_iters": 3}, lambda: jd.MGDA(max_iters=3)),
     ("pcgrad", {}, jd.PCGrad),
+    ("trimmed_mean", {}, lambda: jd.TrimmedMean(1)),
     ("upgrad", {}, jd.UPGrad),
     ("upgrad", PREFERENCE, lambda: jd.UPGrad(VECTOR)),
 ]
@@ -103,3 +106,10 @@ def test_absent_tasks_are_no_rows(name: str) -> None:
 def test_a_preference_for_no_task_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="preference names 'e', which is no task"):
         balancers[name](TASKS, preference={"e": 1.0})
+
+
+@pytest.mark.parametrize(("name", "options"), [("krum", {"n_byzantine": 1}), ("trimmed_mean", {"trim_number": 2})])
+def test_of_too_few_tasks_it_is_the_mean(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(3, 40)
+    torch.testing.assert_close(balanced(name, options, matrix), matrix.mean(0))

@@ -258,7 +258,7 @@ def test_famo_moves_only_the_logits_of_a_batch_and_counts_their_steps() -> None:
     train(balancer, problem, 3)
     train(balancer, problem, 2, ("d", "a"))
     train(balancer, problem, 2, ("b.c",))
-    assert balancer.state_dict()["_steps"].tolist() == [5, 3, 5]
+    assert balancer.state_dict()["_adam._steps"].tolist() == [5, 3, 5]
     # Two tasks that always come together are a FAMO of two.
     alone, both = make("famo", ("d", "a")), make("famo")
     expected, found = Problem(alone), Problem(both)

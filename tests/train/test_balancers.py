@@ -31,7 +31,7 @@ SPECS: dict[str, dict[str, Any]] = {
     },
 }
 # Coordinate by coordinate it needs one place at which all tasks read the features.
-MATRIX = ("graddrop",)
+MATRIX = ("graddrop", "trimmed_mean")
 
 
 def data(spec: dict[str, Any], missing: bool) -> tuple[Tensor, dict[str, Tensor]]:
