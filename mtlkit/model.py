@@ -103,6 +103,10 @@ class Model(nn.Module):
         predict = getattr(self.loss(task), "predict", None)
         return output if predict is None else predict(output)
 
+    def inputs_of(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """The inputs that some tasks need."""
+        return self._plan_for(tuple(tasks), bordered=False).inputs
+
     def scheme(self, encoder: str) -> nn.Module:
         """The sharing scheme of an encoder, by the encoder's name."""
         return self.encoders[module_name(encoder)]

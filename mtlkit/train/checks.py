@@ -8,7 +8,7 @@ Labels are compared with the spec here, and with an output's shape in `check_aga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,18 +32,23 @@ def as_tensor(value: Any) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
-def checked_inputs(model: Model, x: Inputs | Any) -> dict[str, Tensor]:
+def checked_inputs(model: Model, x: Inputs | Any, needed: Sequence[str] | None = None) -> dict[str, Tensor]:
     """Inputs by name, as the spec declares them.
+
+    Args:
+        model: whose inputs they are.
+        x: a tensor or array, or {input name: such}.
+        needed: the inputs to take; others that the spec declares may be there or not. All if left out.
 
     Raises:
         DataError: one is missing or unknown, has another shape or kind, or they differ in length.
     """
-    inputs = model.graph.inputs
+    inputs = {name: model.graph.inputs[name] for name in needed or model.graph.inputs}
     if not isinstance(x, Mapping):
         if len(inputs) > 1:
             raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
         x = dict.fromkeys(inputs, x)
-    if set(x) != set(inputs):
+    if not set(inputs) <= set(x) <= set(model.graph.inputs):
         raise DataError(f"found the inputs {', '.join(map(str, x))}; expected {', '.join(inputs)}")
     checked = {}
     for name, declared in inputs.items():

@@ -32,11 +32,15 @@ from mtlkit.train.checks import as_tensor, as_values, checked_inputs, checked_ta
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs by name, targets by task (a task may be absent), and the tasks known to have every label."""
+    """Inputs by name, targets by task (a task may be absent), and the tasks known to have every label.
+
+    `tasks` are those whose own data these are; None where the data are of all tasks.
+    """
 
     x: dict[str, Tensor]
     targets: dict[str, Tensor]
     complete: frozenset[str] = frozenset()
+    tasks: frozenset[str] | None = None
 
 
 class Batches(Protocol):
@@ -46,22 +50,31 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
 
-def batches(model: Model, data: Any, batch_size: int, shuffle: torch.Generator | None = None) -> Batches:
+def batches(
+    model: Model,
+    data: Any,
+    batch_size: int,
+    shuffle: torch.Generator | None = None,
+    inputs: Sequence[str] | None = None,
+) -> Batches:
     """The batches of `data`, in an order that `shuffle` draws, or in their own.
 
     Args:
         data: `(x, {task: y})` of tensors or arrays; a Dataset of such pairs of single examples; or a DataLoader or
             any other iterable (with an end, and that can be iterated again) of such pairs of batches.
+        batch_size: where the data do not come in batches.
+        shuffle: draws the order.
+        inputs: those that are needed; all if left out.
 
     Raises:
         DataError: it is none of these, or inputs or labels do not fit the model.
     """
     if isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Mapping):
-        return TensorBatches(model, data[0], data[1], batch_size, shuffle)
+        return TensorBatches(model, data[0], data[1], batch_size, shuffle, inputs)
     if isinstance(data, DataLoader):
-        return LoaderBatches(model, data)
+        return LoaderBatches(model, data, inputs)
     if isinstance(data, IterableDataset):
-        return LoaderBatches(model, DataLoader(data, batch_size, collate_fn=Collate(model)))
+        return LoaderBatches(model, DataLoader(data, batch_size, collate_fn=Collate(model)), inputs)
     if isinstance(data, Dataset):
         rows = _rows(data)
         numbers = range(rows)
@@ -70,9 +83,9 @@ def batches(model: Model, data: Any, batch_size: int, shuffle: torch.Generator |
         )
         joins = shuffle is not None and _joins_last(model, rows, batch_size)
         cut = _JoinedBatches(order, batch_size) if joins else BatchSampler(order, batch_size, drop_last=False)
-        return LoaderBatches(model, DataLoader(data, batch_sampler=cut, collate_fn=Collate(model)))
+        return LoaderBatches(model, DataLoader(data, batch_sampler=cut, collate_fn=Collate(model)), inputs)
     if isinstance(data, Iterable) and not isinstance(data, Mapping | Tensor | str | tuple):
-        return LoaderBatches(model, data)
+        return LoaderBatches(model, data, inputs)
     raise DataError(
         f"found data of type {type(data).__name__}, expected (x, {{task: y}}), a Dataset or a DataLoader of such pairs"
     )
@@ -88,8 +101,9 @@ class TensorBatches:
         targets: Mapping[str, Any],
         batch_size: int,
         shuffle: torch.Generator | None,
+        inputs: Sequence[str] | None = None,
     ) -> None:
-        self.x = checked_inputs(model, x)
+        self.x = checked_inputs(model, x, inputs)
         self.rows = len(next(iter(self.x.values())))
         self.targets = {task: checked_target(model, task, y) for task, y in targets.items()}
         for task, target in self.targets.items():
@@ -155,8 +169,8 @@ def _rows(data: Dataset[Any]) -> int:
 class LoaderBatches:
     """The batches that a user's own loader gives, checked one by one."""
 
-    def __init__(self, model: Model, loader: Iterable[Any]) -> None:
-        self.model, self.loader = model, loader
+    def __init__(self, model: Model, loader: Iterable[Any], inputs: Sequence[str] | None = None) -> None:
+        self.model, self.loader, self.inputs = model, loader, inputs
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]
@@ -167,7 +181,7 @@ class LoaderBatches:
                 raise DataError(f"found a batch {type(found).__name__}, expected a pair (x, {{task: y}})")
             x, targets = found
             yield Batch(
-                checked_inputs(self.model, x),
+                checked_inputs(self.model, x, self.inputs),
                 {task: checked_target(self.model, task, target) for task, target in targets.items()},
             )
 

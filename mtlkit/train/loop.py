@@ -19,10 +19,14 @@ from mtlkit.errors import DataError, NonFiniteError
 from mtlkit.label import any_label, count, has_missing, select
 from mtlkit.train.checks import check_against_output
 from mtlkit.train.examples import Batch, Batches
+from mtlkit.train.own import OwnBatches
 from mtlkit.train.step import Kept, TrainStep, all_finite, blamed, not_finite
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
+
+Group = tuple[Batch, ...]
+"""What one forward and backward pass takes: one batch, or one each of some tasks with data of their own."""
 
 
 class Loop:
@@ -44,7 +48,7 @@ class Loop:
         self.skipped: dict[str, int] = {}
         self.watch: Callable[[], None] = lambda: None
 
-    def epoch(self, number: int, data: Batches) -> dict[str, Any]:
+    def epoch(self, number: int, data: Batches | OwnBatches) -> dict[str, Any]:
         """One pass over the data, until the trainer is told to stop."""
         started, settings = time.perf_counter(), self.trainer.settings
         self.model.train()
@@ -52,16 +56,17 @@ class Loop:
         counts: dict[str, float] = dict.fromkeys(self.model.tasks, 0)
         waiting, seen = 0, 0
         losses: dict[str, Tensor] = {}
-        last: Batch | None = None
+        last: Group = ()
         self.skipped = {}
-        for batch in data:
+        for given in data:
             seen += 1
-            found, numbers = self._learn(batch, waiting)
+            group = given if isinstance(given, tuple) else (given,)
+            found, numbers = self._learn(group, waiting)
             for task, loss in found.items():
                 counts[task] += numbers[task]
                 sums[task] = sums.get(task, 0) + loss.detach() * numbers[task]
             if found:
-                waiting, losses, last = waiting + 1, found, batch
+                waiting, losses, last = waiting + 1, found, group
             if waiting == settings["accumulate"]:
                 self._step(waiting, losses, last)
                 waiting = 0
@@ -89,24 +94,24 @@ class Loop:
         }
         return {**record, "skipped": self.skipped} if self.skips else record
 
-    def _learn(self, batch: Batch, waiting: int) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The gradients of one batch, added to those of the `waiting` batches before it.
+    def _learn(self, group: Group, waiting: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The gradients of one group of batches, added to those of the `waiting` groups before it.
 
         Returns:
             The unweighted loss of each task that took part, and the number of its labels; nothing where none did.
         """
-        tasks = tuple(task for task in self.losses if self._labelled(batch, task))
+        tasks = tuple(task for task in self.losses if any(self._labelled(batch, task) for batch in group))
         kept = Kept(self.model, self.balancer if self.skips else None)
         before = [p.grad for p in self.trained] if waiting else None
         while tasks:
             if before is not None:
                 self._set_gradients([None] * len(before))
-            border = self.places.border(self.balancer.at)
-            losses, numbers = self._losses(batch, tasks, border)
+            border = self.places.border(self.balancer.at) if len(group) == 1 else None
+            losses, numbers = self._losses(group, tasks, border)
             weighted = self._weighted(losses)
             what, failed = "loss", not_finite(losses)
             if not failed:
-                what, failed = "gradient", self._backward(weighted, border, batch, kept)
+                what, failed = "gradient", self._backward(weighted, border, group, kept)
             if not failed:
                 if before is not None:
                     self._add_gradients(before)
@@ -123,9 +128,22 @@ class Loop:
         return {}, {}
 
     def _losses(
-        self, batch: Batch, tasks: tuple[str, ...], border: Border | None = None
+        self, group: Group, tasks: tuple[str, ...], border: Border | None = None
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The unweighted loss of each of these tasks, and the number of its labels."""
+        losses: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {}
+        for batch in group:
+            mine = tuple(task for task in tasks if batch.tasks is None or task in batch.tasks)
+            if mine:
+                found, counted = self._losses_of(batch, mine, border)
+                losses |= found
+                numbers |= counted
+        return losses, numbers
+
+    def _losses_of(
+        self, batch: Batch, tasks: tuple[str, ...], border: Border | None
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
         device = self.accelerator.device
         x = {name: value.to(device, non_blocking=True) for name, value in batch.x.items()}
         with self.trainer._autocast():
@@ -151,12 +169,14 @@ class Loop:
         """Whether a task takes part in this step. One that does not is not even computed: its head stays as it is."""
         if task in batch.complete:
             return True
+        if batch.tasks is not None and task not in batch.tasks:
+            return False
         target = batch.targets.get(task)
         if self.trainer.settings["missing"] == "error" and (target is None or has_missing(target)):
             raise DataError(f"task {task!r} has missing labels, and missing='error' refuses them")
         return target is not None and any_label(self.losses[task], target)
 
-    def _backward(self, losses: dict[str, Tensor], border: Border | None, batch: Batch, kept: Kept) -> dict[str, float]:
+    def _backward(self, losses: dict[str, Tensor], border: Border | None, group: Group, kept: Kept) -> dict[str, float]:
         """Leave the balanced gradient in `.grad`. Returns the tasks to blame where it is NaN or infinite."""
         step = TrainStep(losses, self.places, border, self.accelerator.backward)
         self.trainer._tell("on_backward_start", step)
@@ -168,7 +188,7 @@ class Loop:
             return {}
         # The graph is gone; a second one under the same random state says whose gradient it was.
         kept.restore()
-        again, _ = self._losses(batch, tuple(losses))
+        again, _ = self._losses(group, tuple(losses))
         return blamed(self._weighted(again), self.parameters)
 
     def _set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
@@ -180,7 +200,7 @@ class Loop:
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
 
-    def _step(self, batches: int, losses: dict[str, Tensor], last: Batch | None) -> None:
+    def _step(self, batches: int, losses: dict[str, Tensor], last: Group) -> None:
         if batches > 1:
             torch._foreach_div_([p.grad for p in self.trained if p.grad is not None], batches)
         clip = self.trainer.settings["clip_norm"]
@@ -191,19 +211,18 @@ class Loop:
         if self.scheduler is not None and not getattr(self.optimizer, "step_was_skipped", False):
             self.scheduler.step()
         self.trainer.step += 1
-        if self.after_step is not None and last is not None:
-            batch = last
-            self.after_step(lambda: self._recomputed(batch, tuple(losses)))
+        if self.after_step is not None:
+            self.after_step(lambda: self._recomputed(last, tuple(losses)))
         self.watch()
         self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:
             self.trainer.stop("max_steps")
 
-    def _recomputed(self, batch: Batch, tasks: tuple[str, ...]) -> dict[str, Tensor]:
-        """The weighted losses of a batch under the parameters of now; buffers and random draws stay as they are."""
+    def _recomputed(self, group: Group, tasks: tuple[str, ...]) -> dict[str, Tensor]:
+        """The weighted losses of a step under the parameters of now; buffers and random draws stay as they are."""
         kept = Kept(self.model, self.balancer)
         with torch.no_grad():
-            losses = self._weighted(self._losses(batch, tasks)[0])
+            losses = self._weighted(self._losses(group, tasks)[0])
         kept.restore()
         return losses
 

@@ -11,28 +11,24 @@ Devices and precision go through Hugging Face Accelerate.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count as naturals
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.balancing import Balancer
-from mtlkit.errors import DataError, MtlkitError, Problem, SpecError
+from mtlkit.errors import DataError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.option import Positive
-from mtlkit.part import Part, check, make, options_schema, validate
+from mtlkit.part import check, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
-from mtlkit.train.callback import Callback
 from mtlkit.train.checks import checked_inputs
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
 from mtlkit.train.examples import (
@@ -40,11 +36,14 @@ from mtlkit.train.examples import (
     TensorBatches,
     batches,
 )
+from mtlkit.train.fittings import checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
 from mtlkit.train.gradients import Places
 from mtlkit.train.history import History, HistoryFile
 from mtlkit.train.loop import Loop, flushed_denormals
 from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
+from mtlkit.train.own import OneByOne, OwnBatches, is_own
 from mtlkit.train.progress import Progress
+from mtlkit.train.sampler import check_sampler, make_sampler
 
 _DEFAULT_EPOCHS = 10
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -65,6 +64,8 @@ class Trainer:
             number or one for each role, as in {"encoder": 0.01, "head": 0.0}.
         scheduler: a name or part: one_cycle, cosine, linear, step, ...; it counts optimiser steps.
         balancer: how the task losses become gradients; "sum" is their plain sum.
+        sampler: where each task has data of its own, of which tasks a step takes a batch: together, proportional,
+            uniform, {"type": "temperature", "temperature": 5.0}, {"type": "ratios", "ratios": {task: number}}.
         clip_norm: the largest norm of the gradient of all parameters together.
         accumulate: batches whose mean gradient makes one optimiser step.
         precision: "fp32", or "bf16" or "fp16" mixed precision.
@@ -94,6 +95,7 @@ class Trainer:
         optimizer: _PartOrName = "adam",
         scheduler: _PartOrName | None = None,
         balancer: _PartOrName = "sum",
+        sampler: _PartOrName = "together",
         clip_norm: Positive | None = None,
         accumulate: _Count = 1,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
@@ -109,14 +111,15 @@ class Trainer:
         given = {k: v for k, v in locals().items() if k not in ("self", "model", "callbacks")}
         if not isinstance(model, Model):
             raise SpecError([Problem("model", f"found {type(model).__name__}, expected what mtlkit.build_model gives")])
-        _refuse_other_dtypes(model)
+        refuse_other_dtypes(model)
         self.settings = check_settings(given, model.tasks)
         self.model = model
-        self.callbacks = [_checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
-        self.accelerator = _accelerator(precision)
-        self.balancer = _balancer(self.settings["balancer"], model)
+        self.callbacks = [checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
+        self.accelerator = made_accelerator(precision)
+        self.balancer = made_balancer(self.settings["balancer"], model)
         self.places = Places(model, compile)
         self.places.check(self.balancer, precision)
+        self._check_sampler()
         self.history = History()
         self.step = 0
         """Optimiser steps taken in the current fit."""
@@ -132,6 +135,7 @@ class Trainer:
         Args:
             train: `(x, {task: y})` of tensors or arrays, a Dataset or DataLoader that yields such pairs. A label is
                 missing where a float target is NaN, an integer target -100, or a task is absent from the batch.
+                Or `{task: data}`, where each task's own data are `(x, y)`, or a Dataset or DataLoader of such pairs.
             valid: the same; needed for `patience`.
 
         Raises:
@@ -143,12 +147,12 @@ class Trainer:
             raise DataError("patience needs validation data: fit(train, valid=...)")
         set_seed(settings["seed"])
         order = torch.Generator().manual_seed(settings["seed"])
-        train_batches = batches(self.model, train, settings["batch_size"], shuffle=order)
-        valid_batches = None if valid is None else batches(self.model, valid, settings["batch_size"])
+        train_batches = self._training_batches(train, order)
+        valid_batches = None if valid is None else self._batches(valid)
         self._refuse_missing(train_batches)
         self.model.to(self.accelerator.device)
         # What it learnt in an earlier fit is not of this one.
-        self.balancer = _balancer(settings["balancer"], self.model).to(self.accelerator.device)
+        self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
         optimizer = make_optimizer(settings["optimizer"], self.model, [*self.balancer.parameters()])
         epochs, total = self._lengths(train_batches)
         # The scheduler stands on torch's optimiser: it is stepped here, once for each optimiser step.
@@ -195,8 +199,7 @@ class Trainer:
             data: as for `fit`.
         """
         self.model.to(self.accelerator.device)
-        found = batches(self.model, data, self.settings["batch_size"])
-        return evaluate(self.model, found, self.accelerator.device, self._autocast)
+        return evaluate(self.model, self._batches(data), self.accelerator.device, self._autocast)
 
     def predict(self, x: Any) -> dict[str, Tensor]:
         """What people read, by task, on the CPU: class probabilities, rates, values.
@@ -233,7 +236,32 @@ class Trainer:
         """Whether the current fit has been asked to end."""
         return bool(self._stop_reason)
 
-    def _lengths(self, data: Batches) -> tuple[int | None, int | None]:
+    def _training_batches(self, data: Any, order: torch.Generator) -> Batches | OwnBatches:
+        size, sampler = self.settings["batch_size"], self.settings["sampler"]
+        if not is_own(data):
+            if sampler["type"] != "together":
+                raise DataError(
+                    f"the sampler {sampler['type']!r} needs data of its own for each task, {{task: (x, y)}}"
+                )
+            return batches(self.model, data, size, shuffle=order)
+        if self.balancer.at == "features" and len(self.model.tasks) > 1:
+            message = "at features needs tasks with labels of the same examples. Use at = 'parameters'"
+            raise SpecError([Problem("balancer", message)], "the trainer's arguments")
+        return OwnBatches(self.model, data, size, make_sampler(sampler), order)
+
+    def _batches(self, data: Any) -> Batches:
+        """Batches of data that nothing is learned from."""
+        made = OneByOne if is_own(data) else batches
+        return made(self.model, data, self.settings["batch_size"])
+
+    def _check_sampler(self) -> None:
+        sampler = self.settings["sampler"]["type"]
+        if sampler != "together" and self.balancer.joint and len(self.model.tasks) > 1:
+            name = self.settings["balancer"]["type"]
+            message = f"{name!r} compares the tasks of one step, and the sampler {sampler!r} takes one task a step."
+            raise SpecError([Problem("balancer", f"{message} Use sampler = 'together'")], "the trainer's arguments")
+
+    def _lengths(self, data: Batches | OwnBatches) -> tuple[int | None, int | None]:
         """How many epochs at most, and how many optimiser steps in all; None where it is not known."""
         max_steps = self.settings["max_steps"]
         epochs = self.settings["epochs"] or (None if max_steps else _DEFAULT_EPOCHS)
@@ -263,10 +291,12 @@ class Trainer:
                 why = "was not finite wherever it had labels" if task in record.get("skipped", ()) else "had no label"
                 warnings.warn(f"task {task!r} {why} in the first epoch; its head stays as it is", stacklevel=3)
 
-    def _refuse_missing(self, data: Batches) -> None:
-        if not isinstance(data, TensorBatches):
-            return
-        absent = [task for task in self.model.tasks if task not in data.complete]
+    def _refuse_missing(self, data: Batches | OwnBatches) -> None:
+        absent: Sequence[str] = ()
+        if isinstance(data, OwnBatches):
+            absent = data.incomplete
+        elif isinstance(data, TensorBatches):
+            absent = [task for task in self.model.tasks if task not in data.complete]
         if absent and self.settings["missing"] == "error":
             raise DataError(f"task {absent[0]!r} has missing labels, and missing='error' refuses them")
 
@@ -289,7 +319,12 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
         raise SpecError(problems, source)
     del settings["callbacks"]
     settings["balancer"] = check(balancers, settings["balancer"], "balancer", problems)
-    for name, checked in (("optimizer", check_optimizer), ("scheduler", check_scheduler)):
+    checks: dict[str, Callable[[Any], Any]] = {
+        "optimizer": check_optimizer,
+        "scheduler": check_scheduler,
+        "sampler": lambda raw: check_sampler(raw, tuple(tasks)),
+    }
+    for name, checked in checks.items():
         try:
             settings[name] = checked(settings[name])
         except SpecError as error:
@@ -297,56 +332,3 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
     if problems:
         raise SpecError(problems, source)
     return settings
-
-
-def _refuse_other_dtypes(model: Model) -> None:
-    other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
-    if other:
-        found = str(other.pop()).removeprefix("torch.")
-        message = f"found {found} parameters, expected float32. Use model.float(), and precision= for mixed precision"
-        raise SpecError([Problem("model", message)], "the trainer's arguments")
-
-
-def _checked_callback(callback: Any) -> Any:
-    events = [name for name in vars(Callback) if name.startswith("on_")]
-    if isinstance(callback, type) or not all(callable(getattr(callback, event, None)) for event in events):
-        raise SpecError(
-            [Problem("callbacks", f"found {callback!r}, expected objects of a subclass of mtlkit.Callback")],
-            "the trainer's arguments",
-        )
-    return callback
-
-
-def _balancer(part: Part, model: Model) -> Balancer:
-    """The balancer of a checked part.
-
-    Raises:
-        SpecError: an option names no task, or a package that it needs is not installed.
-    """
-    try:
-        made = make(balancers, part, model.tasks)
-    except ImportError as error:
-        message = f"{part['type']!r} needs a package that is not installed: {error}. "
-        problem = Problem("balancer", message + 'Install it with: pip install "mtlkit[solvers]"')
-        raise SpecError([problem], "the trainer's arguments") from error
-    except ValueError as error:
-        raise SpecError([Problem("balancer", str(error))], "the trainer's arguments") from error
-    if not isinstance(made, Balancer):
-        message = f"{part['type']!r} made a {type(made).__name__}, expected a mtlkit.Balancer"
-        raise SpecError([Problem("balancer", message)], "the trainer's arguments")
-    return made
-
-
-def _accelerator(precision: str) -> Accelerator:
-    # Accelerate keeps one state a process, which would refuse a second trainer of another precision.
-    AcceleratorState._reset_state()
-    try:
-        accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    except ValueError as error:
-        raise SpecError([Problem("precision", str(error))], "the trainer's arguments") from error
-    if accelerator.num_processes > 1:
-        raise MtlkitError(
-            f"found {accelerator.num_processes} processes; training in several processes is not supported yet, since "
-            "tasks that are absent on one of them would be trained wrongly. Start one process"
-        )
-    return accelerator

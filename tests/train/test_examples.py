@@ -154,7 +154,7 @@ def test_labels_that_do_not_fit_are_refused_and_name_their_task(change: dict[str
         (([["a"] * 4], {}), "expected a tensor or an array of numbers"),
         (({"inptu": X}, Y), "found the inputs inptu; expected input"),
         (X, "found data of type Tensor"),
-        ({"value": (X, Y["value"])}, "found data of type dict"),
+        ({"valeu": (X, Y["value"])}, "found data of 'valeu', which is no task. Did you mean 'value'"),
         (3, "found data of type int"),
         ("train.csv", "found data of type str"),
         ([X, X], "found a batch Tensor, expected a pair"),

@@ -1,0 +1,72 @@
+"""What a trainer is made of, each checked: its model, callbacks, balancer and accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from mtlkit.balancing import Balancer
+from mtlkit.errors import MtlkitError, Problem, SpecError
+from mtlkit.model import Model
+from mtlkit.part import Part, make
+from mtlkit.registry import balancers
+from mtlkit.train.callback import Callback
+
+
+def refuse_other_dtypes(model: Model) -> None:
+    """Raise SpecError for a model whose parameters are not float32."""
+    other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+    if other:
+        found = str(other.pop()).removeprefix("torch.")
+        message = f"found {found} parameters, expected float32. Use model.float(), and precision= for mixed precision"
+        raise SpecError([Problem("model", message)], "the trainer's arguments")
+
+
+def checked_callback(callback: Any) -> Any:
+    """A callback that has every event, or SpecError."""
+    events = [name for name in vars(Callback) if name.startswith("on_")]
+    if isinstance(callback, type) or not all(callable(getattr(callback, event, None)) for event in events):
+        raise SpecError(
+            [Problem("callbacks", f"found {callback!r}, expected objects of a subclass of mtlkit.Callback")],
+            "the trainer's arguments",
+        )
+    return callback
+
+
+def made_balancer(part: Part, model: Model) -> Balancer:
+    """The balancer of a checked part.
+
+    Raises:
+        SpecError: an option names no task, or a package that it needs is not installed.
+    """
+    try:
+        made = make(balancers, part, model.tasks)
+    except ImportError as error:
+        message = f"{part['type']!r} needs a package that is not installed: {error}. "
+        problem = Problem("balancer", message + 'Install it with: pip install "mtlkit[solvers]"')
+        raise SpecError([problem], "the trainer's arguments") from error
+    except ValueError as error:
+        raise SpecError([Problem("balancer", str(error))], "the trainer's arguments") from error
+    if not isinstance(made, Balancer):
+        message = f"{part['type']!r} made a {type(made).__name__}, expected a mtlkit.Balancer"
+        raise SpecError([Problem("balancer", message)], "the trainer's arguments")
+    return made
+
+
+def made_accelerator(precision: str) -> Accelerator:
+    """Accelerate's state for one precision; MtlkitError in several processes."""
+    # Accelerate keeps one state a process, which would refuse a second trainer of another precision.
+    AcceleratorState._reset_state()
+    try:
+        accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    except ValueError as error:
+        raise SpecError([Problem("precision", str(error))], "the trainer's arguments") from error
+    if accelerator.num_processes > 1:
+        raise MtlkitError(
+            f"found {accelerator.num_processes} processes; training in several processes is not supported yet, since "
+            "tasks that are absent on one of them would be trained wrongly. Start one process"
+        )
+    return accelerator
