@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mtlkit.saving import load
     from mtlkit.schema import json_schema
     from mtlkit.spec import DEFAULT_SPEC, check_spec
-    from mtlkit.train import Callback, History, Trainer
+    from mtlkit.train import Callback, GradientMonitor, History, Trainer
 
 __version__ = "0.1.0"
 
@@ -80,6 +80,7 @@ _HOME = {
     "DEFAULT_SPEC": "spec",
     "check_spec": "spec",
     "Callback": "train",
+    "GradientMonitor": "train",
     "History": "train",
     "Trainer": "train",
 }
@@ -91,6 +92,7 @@ __all__ = [
     "CheckpointError",
     "Data",
     "DataError",
+    "GradientMonitor",
     "History",
     "Model",
     "MtlkitError",

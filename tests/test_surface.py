@@ -5,9 +5,9 @@ from __future__ import annotations
 import mtlkit
 
 PUBLIC = """
-    DEFAULT_SPEC Balancer Callback CheckpointError Data DataError History Model MtlkitError NonFiniteError PluginError
-    Problem SpecError Trainer UnknownNameError balancers build_model check_spec datasets encoders heads json_schema load
-    losses metrics registries sharings
+    DEFAULT_SPEC Balancer Callback CheckpointError Data DataError GradientMonitor History Model MtlkitError
+    NonFiniteError PluginError Problem SpecError Trainer UnknownNameError balancers build_model check_spec datasets
+    encoders heads json_schema load losses metrics registries sharings
 """
 BUILT_IN = {
     "encoder": "cnn embedding identity linear mlp rnn sequential timm torchvision transformer",

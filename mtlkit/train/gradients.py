@@ -32,8 +32,10 @@ Grads = dict[nn.Parameter, Tensor]
 _BATCHABLE = (nn.Linear, nn.LayerNorm, nn.Flatten, nn.Identity, nn.Dropout, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.ELU)
 _BATCHABLE_ON_CUDA = (*_BATCHABLE, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
 
-# Measured on CPUs: for two or three tasks the batched pass costs more than it saves.
-_FEW_TASKS = 4
+# Measured on CPUs (benchmarks/step_cost.py): for fewer tasks the batched pass costs more than it saves, and so it does
+# for trunks of more parameters, each pass through which keeps the processor busy.
+_FEW_TASKS = 8
+_SMALL_TRUNK = 20_000
 
 
 class Places:
@@ -91,6 +93,8 @@ class Places:
         device = next(self.model.parameters()).device.type
         modules = [m for name in self.frontier.sharers for m in self.model.scheme(name).modules()]
         leaves = [m for m in modules if not any(m.children())]
+        if device == "cpu" and sum(p.numel() for p in self.shared) > _SMALL_TRUNK:
+            return False, "one task at a time: on cpu that is faster for trunks of more than 20,000 parameters"
         if device == "cuda":
             # Of a few kinds only: cuDNN's recurrent layers have no batched backward, nor may a plugin's.
             other = [m for m in leaves if not isinstance(m, _BATCHABLE_ON_CUDA)]

@@ -24,6 +24,8 @@ class History:
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
+    gradients: list[dict[str, Any]] = field(default_factory=list)
+    """What a `GradientMonitor` saw of the tasks' gradients."""
     stopped: str = ""
     """Why training ended: "epochs", "max_steps", "patience" or "callback"."""
 

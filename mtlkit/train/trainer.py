@@ -29,6 +29,7 @@ from mtlkit.part import check, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
+from mtlkit.train.callback import Callback
 from mtlkit.train.checks import checked_inputs
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
 from mtlkit.train.examples import (
@@ -125,7 +126,8 @@ class Trainer:
         """Optimiser steps taken in the current fit."""
         self._stop_reason = ""
         self._run = torch.compile(model) if compile else model
-        if compile and self.balancer.at is not None:
+        watched = any(type(c).on_backward_start is not Callback.on_backward_start for c in self.callbacks)
+        if compile and (watched or self.balancer.at is not None):
             # A compiled backward pass may else write into what the next task's pass needs.
             torch._functorch.config.donated_buffer = False
 

@@ -33,7 +33,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "many": {
         "input": [6],
         "encoder": {"type": "mlp", "hidden": [8]},
-        "tasks": {f"t{i}": {"outputs": 2} for i in range(6)},
+        "tasks": {f"t{i}": {"outputs": 2} for i in range(9)},
     },
     "cnn": {"input": [1, 8, 8], "encoder": {"type": "cnn", "channels": [4, 6]}, "tasks": TASKS},
     "gru": {"input": [5, 3], "encoder": {"type": "rnn", "cell": "gru", "hidden": 6}, "tasks": TASKS},
@@ -44,7 +44,7 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "hierarchy": HIERARCHY,
 }
-WEIGHTS = torch.tensor([0.5, 2.0, 1.5, 3.0, 0.25, 1.0])
+WEIGHTS = torch.tensor([0.5, 2.0, 1.5, 3.0, 0.25, 1.0, 0.75, 4.0, 1.25])
 
 
 class Weighted(GramianBalancer):
@@ -115,6 +115,23 @@ def test_weighted_rows_are_the_gradients_of_autograd(spec: str, at: At, kind: ty
         else:
             assert got is not None, name
             torch.testing.assert_close(got, want[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_passes_are_batched_where_that_is_faster() -> None:
+    assert Places(made(SPECS["many"])[0]).batched[0]
+    reasons = {
+        "cnn": "faster, or safer, for Conv2d",
+        "hierarchy": "do not all read the same features",
+        "wide": "more than 20,000 parameters",
+    }
+    wide = {**SPECS["many"], "encoder": {"type": "mlp", "hidden": [256, 256]}}
+    for spec, reason in reasons.items():
+        batched, why = Places(made({**SPECS, "wide": wide}[spec])[0]).batched
+        assert not batched
+        assert reason in why
+    batched, why = Places(made(SPECS["many"])[0], compiled=True).batched
+    assert not batched
+    assert "compiled" in why
 
 
 def test_gradients_at_parameters_are_found_in_the_graph() -> None:

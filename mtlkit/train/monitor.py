@@ -1,0 +1,177 @@
+"""Do the tasks pull in one direction? Their gradients at the shared parameters, watched while they train.
+
+    monitor = mtlkit.GradientMonitor(every=50, path="gradients.png")
+    history = mtlkit.Trainer(model, balancer="pcgrad", callbacks=[monitor]).fit(data)
+    history.gradients[0]["cosine"]      # [T, T]: below 0 where two tasks conflict
+
+A step that is watched costs one backward pass a task more; what is trained stays the same to the bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.balancing import NonFiniteGradients
+from mtlkit.data.extra import bench_extra
+from mtlkit.errors import MtlkitError, Problem, SpecError
+from mtlkit.train.callback import Callback
+from mtlkit.train.history import History
+from mtlkit.train.step import TrainStep
+from mtlkit.train.trainer import Trainer
+
+_NAME_LETTERS = 16
+_MOST_NUMBERS = 12  # tasks beyond which cells are too small for numbers
+
+
+class GradientMonitor(Callback):
+    """Records how the tasks' gradients at all shared parameters agree, in `history.gradients`.
+
+    A record is of one step: `step`, counted from 1; `cosine` [T, T], the cosine similarity of each two tasks'
+    gradients; `norm` [T], their lengths; `weight` [T], the balancer's weights; `conflict_rate`, the share of pairs
+    whose similarity is below 0. T are all tasks in the order of the spec. What is not known is NaN: of tasks without
+    labels in the batch, of gradients that are 0, weights of a balancer that has none. Of the batches that are
+    accumulated for a step it is the last that counts.
+
+    Args:
+        every: steps from one record to the next; the first step is recorded.
+        path: a PNG to write at the end of the fit: heat maps of the mean similarities and conflict rates of each two
+            tasks, and of the lengths and weights over the steps.
+
+    Raises:
+        ValueError: `every` is no positive integer.
+        MtlkitError: a path is given and matplotlib is not installed, or the picture can't be written.
+        SpecError: at the start of a fit, where the tasks share no parameter.
+    """
+
+    def __init__(self, every: int = 100, path: str | Path | None = None) -> None:
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every: found {every!r}, expected a positive integer")
+        if path is not None:
+            bench_extra("matplotlib", "the picture of a GradientMonitor")
+        self.every, self.path = every, None if path is None else Path(path)
+        self._record: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._record = None
+        if not trainer.places.shared:
+            message = "found a GradientMonitor, and the tasks share no parameter that is trained. Leave it out"
+            raise SpecError([Problem("callbacks", message)], "the trainer's arguments")
+        if self.path is not None:
+            # Now, not after hours of training.
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _unwritten(self.path, error) from error
+
+    def on_backward_start(self, trainer: Trainer, step: TrainStep) -> None:
+        self._record = None
+        if trainer.step % self.every:
+            return
+        try:
+            gradients = step.gradients("parameters", retain_graph=True)
+            self._record = _measured(trainer.model.tasks, gradients.tasks, gradients.gramian.cpu())
+        except NonFiniteGradients:
+            # The loop deals with them; this step has nothing to show.
+            return
+        self._record["step"] = trainer.step + 1
+
+    def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
+        if self._record is None:
+            return
+        weights = trainer.balancer.weights
+        known = [float(weights[task].detach()) if task in weights else torch.nan for task in trainer.model.tasks]
+        trainer.history.gradients.append({**self._record, "weight": torch.tensor(known)})
+        self._record = None
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        if self.path is not None and history.gradients:
+            _draw(history.gradients, trainer.model.tasks, self.path)
+
+
+def _measured(tasks: tuple[str, ...], present: tuple[str, ...], gramian: Tensor) -> dict[str, Any]:
+    """What the inner products [k, k] of the present tasks' gradients say of all tasks."""
+    norms = gramian.diagonal().clamp_min(0).sqrt()
+    # A gradient of 0 has no direction: 0 / 0 is NaN.
+    cosines = (gramian / norms[:, None] / norms).clamp(-1, 1)
+    rows = torch.tensor([tasks.index(task) for task in present], dtype=torch.int64)
+    cosine, norm = torch.full((len(tasks), len(tasks)), torch.nan), torch.full((len(tasks),), torch.nan)
+    cosine[rows[:, None], rows] = cosines.float()
+    norm[rows] = norms.float()
+    pairs = cosines[tuple(torch.triu_indices(len(present), len(present), 1))]
+    known = pairs[~pairs.isnan()]
+    rate = float((known < 0).double().mean()) if len(known) else torch.nan
+    return {"cosine": cosine, "norm": norm, "conflict_rate": rate}
+
+
+def _draw(records: list[dict[str, Any]], tasks: tuple[str, ...], path: Path) -> None:
+    """Write the heat maps, beside and then renamed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    cosines = torch.stack([record["cosine"] for record in records])
+    conflicts = torch.where(cosines.isnan(), torch.nan, (cosines < 0).float())
+    half = _NAME_LETTERS // 2
+    names = [task if len(task) <= _NAME_LETTERS else f"{task[:half]}…{task[1 - half :]}" for task in tasks]
+    side = max(2.2, min(7.0, 0.42 * len(tasks)))
+    with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans", "font.size": 8}):
+        figure = Figure(figsize=(2 * side + 5.0, 2 * side + 3.2), layout="constrained")
+        (left, right), (below_left, below_right) = figure.subplots(2, 2)
+        _by_pair(left, cosines.nanmean(0), names, "mean cosine similarity", "RdBu", -1.0)
+        _by_pair(right, conflicts.nanmean(0), names, "share of steps in conflict", "Reds", 0.0)
+        steps = [record["step"] for record in records]
+        lengths = torch.stack([record["norm"] for record in records]).log10()
+        lengths[lengths.isinf()] = torch.nan
+        _by_step(below_left, lengths, steps, names, "length of the gradient, log10")
+        weights = torch.stack([record["weight"] for record in records])
+        # From 0, so that weights that hardly differ look alike.
+        _by_step(below_right, weights, steps, names, "weight", least=min(0.0, float(weights.nan_to_num().min())))
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            figure.savefig(beside, format="png", dpi=150, facecolor="white")
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise _unwritten(path, error) from error
+
+
+def _by_pair(axes: Any, values: Tensor, names: list[str], title: str, colours: str, least: float) -> None:
+    """A heat map [T, T], task by task."""
+    image = axes.imshow(values.numpy(), cmap=colours, vmin=least, vmax=1.0)
+    axes.set_title(title)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    if len(names) > _MOST_NUMBERS:
+        return
+    for row, column in torch.cartesian_prod(torch.arange(len(names)), torch.arange(len(names))).tolist():
+        value = float(values[row, column])
+        if value == value:
+            colour = "white" if abs(value) > 0.7 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+
+
+def _by_step(
+    axes: Any, values: Tensor, steps: list[int], names: list[str], title: str, least: float | None = None
+) -> None:
+    """A heat map of values [steps, T], tasks downwards and steps to the right."""
+    axes.set_title(title)
+    if bool(values.isnan().all()):
+        axes.text(0.5, 0.5, "the balancer has none", ha="center", va="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
+    image = axes.imshow(values.T.numpy(), aspect="auto", interpolation="nearest", cmap="viridis", vmin=least)
+    axes.set_yticks(range(len(names)), names)
+    shown = sorted({round(i * (len(steps) - 1) / 5) for i in range(6)})
+    axes.set_xticks(shown, [str(steps[i]) for i in shown])
+    axes.set_xlabel("step")
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+
+
+def _unwritten(path: Path, error: OSError) -> MtlkitError:
+    return MtlkitError(f"{path}: can't be written: {error.strerror or error}")
