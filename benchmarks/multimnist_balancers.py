@@ -4,8 +4,8 @@
     python -m benchmarks.multimnist_balancers results.jsonl --table
 
 Each run is a process of its own, on one thread: `multimnist.toml` with another balancer and seed. One line a run goes
-to the file, and runs that are in it already are left out; `--table` prints what is there. `--at features` runs those on
-the gradients at features.
+to the file, and runs that are in it already are left out. `--at features` runs those on the gradients at features.
+`--table` prints what is there, and measures what a step costs in time, relative to `sum`, and in memory.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
+from itertools import accumulate
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from mtlkit import balancers, runfile
 from mtlkit.errors import NonFiniteError
@@ -26,6 +27,7 @@ from mtlkit.part import options_schema
 from mtlkit.train import Trainer
 
 RUN_FILE = Path(__file__).with_name("multimnist.toml")
+ROUNDS, STEPS_ROWS = 3, 5 * 256
 
 
 def main() -> None:
@@ -36,14 +38,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    if arguments.table:
-        print(table(read(arguments.results)))
-        return
     names = [name for name in arguments.names if arguments.at == "parameters" or takes_gradients(name)]
     torch.set_num_threads(1)
     run, _ = runfile.read_run(RUN_FILE)
     examples = run.load_data()
-    # A forked process shares the data, and its peak of memory is its own.
+    if arguments.table:
+        print(table(read(arguments.results), run, examples))
+        return
+    # Forked, to share the data.
     processes = multiprocessing.get_context("fork")
     for seed in arguments.seeds:
         for name in names:
@@ -62,18 +64,14 @@ def takes_gradients(name: str) -> bool:
 
 def measure(run: runfile.RunFile, examples: Any, key: dict[str, Any], results: Path) -> None:
     """Train and test once, and append a line to the results."""
-    settings = {**run.train, "seed": key["seed"]}
     part = {"type": key["balancer"], **({"at": key["at"]} if key["at"] else {})}
-    model = runfile.seeded_model(runfile.complete(run.model, examples), settings)
-    trainer = Trainer(model, balancer=part, progress=False, **settings)
-    before = peak()
+    trainer = made(run, examples, part, seed=key["seed"])
     try:
         history = trainer.fit(examples.train)
     except NonFiniteError as error:
         found: dict[str, Any] = {"error": str(error)}
     else:
         found = {
-            "memory_mb": peak() - before,
             "seconds_a_step": sum(one["seconds"] for one in history.epochs) / trainer.step,
             **{task: scores["accuracy"] for task, scores in trainer.evaluate(examples.test).items()},
         }
@@ -81,28 +79,53 @@ def measure(run: runfile.RunFile, examples: Any, key: dict[str, Any], results: P
         file.write(json.dumps({**key, **found}) + "\n")
 
 
-def peak() -> float:
-    """The most memory that this process has held, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def read(path: Path) -> list[dict[str, Any]]:
     """The runs measured so far."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """The means over the seeds, as Markdown."""
-    lines = ["| balancer | at | seeds | left | right | memory, MB |", "|---|---|---:|---:|---:|---:|"]
-    for name, at in sorted({(one["balancer"], one["at"] or "") for one in runs}):
-        ours = [one for one in runs if (one["balancer"], one["at"] or "") == (name, at)]
-        done = [one for one in ours if "error" not in one]
-        cells = [f"{mean(one[key] for one in done):.{digits}f}" for key, digits in COLUMNS] if done else ["-"] * 3
-        lines.append(f"| `{name}` | {at} | {len(done)} | " + " | ".join(cells) + " |")
+def table(runs: list[dict[str, Any]], run: runfile.RunFile, examples: Any) -> str:
+    """The mean accuracies over the seeds, and what a step costs, measured now, as Markdown."""
+    keys = sorted({(one["balancer"], one["at"] or "") for one in runs})
+    parts = [{"type": name, **({"at": at} if at else {})} for name, at in keys]
+    few = (examples.train[0][:STEPS_ROWS], {task: y[:STEPS_ROWS] for task, y in examples.train[1].items()})
+    seconds = [[cost(run, examples, few, part) for part in [{"type": "sum"}, *parts]] for _ in range(ROUNDS)]
+    lines = [
+        f"A step of `sum` takes {1000 * median(one[0] for one in seconds):.0f} ms.",
+        "",
+        "| balancer | at | seeds | left | right | step/sum | memory of a step, MB |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row, ((name, at), part) in enumerate(zip(keys, parts, strict=True), 1):
+        ours = [one for one in runs if (one["balancer"], one["at"] or "") == (name, at) and "error" not in one]
+        accuracies = [f"{100 * mean(one[task] for one in ours):.1f}" if ours else "-" for task in ("left", "right")]
+        ratio = median(one[row] / one[0] for one in seconds)
+        cells = [str(len(ours)), *accuracies, f"{ratio:.2f}", f"{memory(run, examples, few, part):.0f}"]
+        lines.append(f"| `{name}` | {at} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-COLUMNS = (("left", 4), ("right", 4), ("memory_mb", 0))
+def made(run: runfile.RunFile, examples: Any, part: dict[str, Any], **how: Any) -> Trainer:
+    """A trainer of a new model, with some of the run file's arguments changed."""
+    settings = {**run.train, **how}
+    model = runfile.seeded_model(runfile.complete(run.model, examples), settings)
+    return Trainer(model, balancer=part, progress=False, **settings)
+
+
+def cost(run: runfile.RunFile, examples: Any, few: Any, part: dict[str, Any]) -> float:
+    """The seconds of a step, after a first epoch that isn't counted."""
+    history = made(run, examples, part, epochs=3).fit(few)
+    return median(one["seconds"] for one in history.epochs[1:]) / (STEPS_ROWS // run.train["batch_size"])
+
+
+def memory(run: runfile.RunFile, examples: Any, few: Any, part: dict[str, Any]) -> float:
+    """The most that the tensors of training hold at once beside model and data, in MB."""
+    trainer = made(run, examples, part, epochs=1)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        trainer.fit(few)
+    changes = [e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(accumulate(changes)) / 1e6
+
 
 if __name__ == "__main__":
     main()
