@@ -21,6 +21,7 @@ class IMTLL(LossBalancer):
     """
 
     joint = False
+    nonnegative = True  # a loss below 0 would make its weight grow for ever
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__(tasks)

@@ -155,7 +155,7 @@ def test_what_can_not_work_is_refused() -> None:
 def test_losses_below_zero_are_refused_where_a_balancer_needs_others() -> None:
     counts = {"count": {"outputs": 1, "loss": "poisson"}, "value": {"outputs": 1}}
     model, _ = made({**SPECS["mlp"], "tasks": counts})
-    for name in ("geometric_mean", "famo", "dwa"):
+    for name in ("geometric_mean", "famo", "dwa", "uw", "imtl_l", "gradnorm"):
         with pytest.raises(SpecError, match="'poisson' of task 'count'"):
             Trainer(model, balancer=name)
 

@@ -412,9 +412,10 @@ def test_mixed_precision_and_two_trainers_of_different_precision() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_training_gives_the_same_losses() -> None:
-    _, plain = trained(batches(3), epochs=3)
-    _, compiled = trained(batches(3), epochs=3, compile=True)
+@pytest.mark.parametrize("balancer", ["sum", "upgrad", "gradnorm", "famo"])
+def test_compiled_training_gives_the_same_losses(balancer: str) -> None:
+    _, plain = trained(batches(3), epochs=3, balancer=balancer)
+    _, compiled = trained(batches(3), epochs=3, balancer=balancer, compile=True)
     for one, other in zip(plain.history.epochs, compiled.history.epochs, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
