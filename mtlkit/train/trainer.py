@@ -29,7 +29,6 @@ from mtlkit.part import check, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
-from mtlkit.train.callback import Callback
 from mtlkit.train.checks import checked_inputs
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
 from mtlkit.train.examples import (
@@ -126,9 +125,9 @@ class Trainer:
         """Optimiser steps taken in the current fit."""
         self._stop_reason = ""
         self._run = torch.compile(model) if compile else model
-        watched = any(type(c).on_backward_start is not Callback.on_backward_start for c in self.callbacks)
-        if compile and (watched or self.balancer.at is not None):
-            # A compiled backward pass may else write into what the next task's pass needs.
+        if compile and (self.callbacks or self.balancer.at is not None):
+            # Tasks' gradients are taken one by one then, by a callback perhaps, and a compiled backward pass may else
+            # write into what the next task's pass needs.
             torch._functorch.config.donated_buffer = False
 
     def fit(self, train: Any, valid: Any = None) -> History:

@@ -16,6 +16,7 @@ SPEC: dict[str, Any] = {
     "encoder": {"type": "mlp", "hidden": [8, 8], "norm": "batch", "dropout": 0.3},
     "tasks": {f"t{i}": {"outputs": 1 + i} for i in range(3)},
 }
+PLAIN = {**SPEC, "encoder": {"type": "mlp", "hidden": [8]}}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -134,3 +135,11 @@ def test_where_nothing_is_shared_it_is_refused() -> None:
         fitted(GradientMonitor(), spec={**SPEC, "sharing": "none"})
     with pytest.raises(ValueError, match="every: found 0"):
         GradientMonitor(every=0)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_watched_too() -> None:
+    compiled = fitted(GradientMonitor(every=4), compile=True, balancer="sum", spec=PLAIN)
+    plain = fitted(GradientMonitor(every=4), balancer="sum", spec=PLAIN)
+    for one, other in zip(compiled.history.gradients, plain.history.gradients, strict=True):
+        torch.testing.assert_close(one["cosine"], other["cosine"], rtol=1e-4, atol=1e-5)
