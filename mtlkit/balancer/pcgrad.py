@@ -33,7 +33,7 @@ class PCGrad(GramianBalancer):
         self._weighting = PCGradWeighting()
 
     def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        # It makes a thousand tiny operations for 40 tasks, which cost a fifth less where autograd keeps no track at all.
+        # Of its thousand tiny operations for 40 tasks, each costs a fifth less where autograd keeps no track at all.
         with torch.inference_mode():
             weights = self._weighting(gramian)
         return weights.clone()
