@@ -39,7 +39,7 @@ from benchmarks.multimnist_balancers import takes_gradients
 from mtlkit import balancers, build_model
 from mtlkit.errors import MtlkitError
 from mtlkit.model import Model
-from mtlkit.train import Callback, Trainer, gradients
+from mtlkit.train import Callback, Trainer, places
 
 BATCH, ROWS = 64, 512
 TRUNKS: dict[str, dict[str, Any]] = {
@@ -116,7 +116,7 @@ def fitted(problem: Problem, part: Any, few: int | None = None) -> Run:
         if steps not in trainers:
             trainers[steps] = Trainer(model, balancer=part, max_steps=steps, progress=False, callbacks=[clock])
         clock.ends.clear()
-        with patch.object(gradients, "_FEW_TASKS", few or gradients._FEW_TASKS):
+        with patch.object(places, "FEW_TASKS", few or places.FEW_TASKS):
             trainers[steps].fit((problem.x, problem.y))
         return clock.steps()
 
@@ -237,7 +237,7 @@ def targets(problem: Problem, names: Sequence[str], rounds: int, steps: int) -> 
     """Ratios to `sum`, to the plain loop and to TorchJD, as Markdown."""
     best = {way: chunking(problem, way, steps) for way in WAYS}
     runs = {"sum": fitted(problem, "sum")}
-    without = gradients.Places(problem.model).batched[0] and problem.tasks >= gradients._FEW_TASKS
+    without = places.Places(problem.model).batched[0] and problem.tasks >= places.FEW_TASKS
     for name in names:
         for at in ("features", "parameters"):
             runs[f"{name} {at}"] = fitted(problem, {"type": name, "at": at})

@@ -24,6 +24,8 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from mtlkit.errors import PluginError
+
 At = Literal["parameters", "features"]
 Place = Literal["parameters", "features", "last_layer"]
 
@@ -69,7 +71,7 @@ class Balancer(nn.Module):
 
     Attributes:
         tasks: all tasks of the model, in the order of the spec.
-        weights: the weight of each task in the last step, where the method has such; for those who watch.
+        weights: the weight of each task of the last step, where the method has such; for those who watch.
     """
 
     at: Place | None = None
@@ -81,7 +83,7 @@ class Balancer(nn.Module):
     symmetric: ClassVar[bool] = True
     """Whether the order of the tasks is of no consequence."""
 
-    nonnegative: ClassVar[bool] = False
+    nonnegative: bool = False
     """Whether it needs losses that are never negative."""
 
     needs_matrix: ClassVar[bool] = False
@@ -96,6 +98,13 @@ class Balancer(nn.Module):
     def backward(self, step: Step) -> None:
         """Leave the gradients of one batch in `.grad`."""
         raise NotImplementedError
+
+    def after_step(self, losses: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Called after each optimiser step.
+
+        Args:
+            losses: computes the weighted losses of the step's last batch anew, {task: scalar}, without gradients.
+        """
 
     def end_epoch(self) -> None:
         """Called after the last batch of each epoch."""
@@ -125,10 +134,20 @@ class LossBalancer(Balancer):
         if len(self.tasks) == 1:
             # One task alone has nothing to be balanced with: it is trained as without a balancer.
             step.backward(step.losses[tasks[0]])
+            self.weights = {tasks[0]: torch.ones(())}
             return
         losses = torch.stack(list(step.losses.values()))
+        if not losses.requires_grad:
+            # All that these tasks reach is frozen.
+            return
         losses.retain_grad()
-        step.backward(self.combine(losses, tasks))
+        combined = self.combine(losses, tasks)
+        if combined.shape or not combined.requires_grad:
+            raise PluginError(
+                f"balancer {type(self).__name__} combined the losses into {list(combined.shape)}"
+                f"{'' if combined.requires_grad else ' without a gradient'}, expected a scalar to minimise"
+            )
+        step.backward(combined)
         assert losses.grad is not None
         self.weights = dict(zip(tasks, losses.grad, strict=True))
 
@@ -149,22 +168,33 @@ class GradientBalancer(Balancer):
     features that the shared encoders make: one backward pass through the trunk, however many tasks there are.
     """
 
-    def __init__(self, tasks: Sequence[str], at: Place = "parameters") -> None:
+    def __init__(self, tasks: Sequence[str], *, at: At = "parameters") -> None:
         super().__init__(tasks)
-        self.at = at
+        self.at: Place = at
 
     def backward(self, step: Step) -> None:
-        assert self.at is not None
         gradients = step.gradients(self.at)
         if len(gradients.tasks) < 2:
             # Where one task has labels there is nothing to balance.
-            gradients.combine(torch.ones(len(gradients.tasks)))
+            self._combine(gradients, torch.ones(len(gradients.tasks)))
         else:
+            self.weights = {}
             self.balance(gradients)
 
     def balance(self, gradients: TaskGradients) -> None:
         """Leave the balanced gradient of two or more tasks in `.grad`."""
         raise NotImplementedError
+
+    def _combine(self, gradients: TaskGradients, weights: Tensor) -> None:
+        """Leave the rows' sum under these weights [k] in `.grad`."""
+        found = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        if found != [len(gradients.tasks)]:
+            raise PluginError(
+                f"balancer {type(self).__name__} gave weights {found} for the tasks "
+                f"{', '.join(gradients.tasks)}, expected [{len(gradients.tasks)}]: one for each task of the step"
+            )
+        self.weights = dict(zip(gradients.tasks, weights, strict=True))
+        gradients.combine(weights)
 
 
 class GramianBalancer(GradientBalancer):
@@ -181,8 +211,7 @@ class GramianBalancer(GradientBalancer):
             weights = torch.ones_like(gramian[0])
         else:
             weights = self.weigh(gramian / trace if self.scale_free else gramian, gradients.tasks)
-        self.weights = dict(zip(gradients.tasks, weights, strict=True))
-        gradients.combine(weights)
+        self._combine(gradients, weights)
 
     def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
         """The weight of each task's gradient, [k].
@@ -204,7 +233,13 @@ class MatrixBalancer(GradientBalancer):
         # Squares of very large or small values leave what a float can hold.
         largest = matrix.abs().amax()
         scale = torch.where(largest > 0, largest, torch.ones_like(largest))
-        gradients.place(self.aggregate(matrix / scale, gradients.tasks) * scale)
+        gradient = self.aggregate(matrix / scale, gradients.tasks)
+        if gradient.shape != matrix.shape[1:]:
+            raise PluginError(
+                f"balancer {type(self).__name__} gave a gradient {list(gradient.shape)} for rows {list(matrix.shape)}, "
+                f"expected {list(matrix.shape[1:])}"
+            )
+        gradients.place(gradient * scale)
 
     def aggregate(self, matrix: Tensor, tasks: tuple[str, ...]) -> Tensor:
         """The gradient [n].
@@ -222,8 +257,3 @@ class NonFiniteGradients(ArithmeticError):
     def __init__(self, values: Mapping[str, float]) -> None:
         self.values = dict(values)
         super().__init__(f"the gradients of {', '.join(self.values)} are not finite")
-
-
-AfterStep = Callable[[Callable[[], dict[str, Tensor]]], None]
-"""`after_step(losses)`, which a balancer may have: called after each optimiser step with what computes the losses of
-its last batch anew, without gradients."""

@@ -20,7 +20,8 @@ from torch import Tensor
 from mtlkit.feature import Mask
 from mtlkit.graph import PREDICTION, Encoder, Graph
 
-LOSS = "loss:"
+OUTPUT, LOSS = "output:", "loss:"
+"""What a task's head gives, and what takes it. A prediction ("task:pos") is made of the output, and may be read too."""
 
 
 def segments(graph: Graph, encoder: str) -> tuple[tuple[str, int | None], ...]:
@@ -59,8 +60,8 @@ class Frontier:
                     reads[key], before = before, (key,)
                     encoders.add(key)
             else:
-                reads[node.key] = node.sources
-                reads[f"{LOSS}{node.name}"] = (node.key,)
+                reads[f"{OUTPUT}{node.name}"] = node.sources
+                reads[node.key] = reads[f"{LOSS}{node.name}"] = (f"{OUTPUT}{node.name}",)
         reach: dict[str, set[str]] = {key: set() for key in reads}
         for task in graph.tasks:
             waiting = [f"{LOSS}{task}"]
@@ -121,4 +122,8 @@ class Border:
 
     def output(self, task: str, output: Tensor) -> Tensor:
         """The output of a task as its loss gets it."""
-        return self.read(f"{PREDICTION}{task}", f"{LOSS}{task}", (output, None))[0]
+        return self.read(f"{OUTPUT}{task}", f"{LOSS}{task}", (output, None))[0]
+
+    def read_output(self, task: str, output: Tensor) -> Tensor:
+        """The output of a task as the prediction gets it that encoders read."""
+        return self.read(f"{OUTPUT}{task}", f"{PREDICTION}{task}", (output, None))[0]

@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mtlkit.border import Border, segments
+from mtlkit.border import OUTPUT, Border, segments
 from mtlkit.errors import DataError, MtlkitError, nearest, shown
 from mtlkit.feature import Mask, Shape, apply, join, run_stages, takes_mask, written
-from mtlkit.graph import PREDICTION, Encoder, Graph, Input
+from mtlkit.graph import Encoder, Graph, Input
 from mtlkit.naming import module_name
 from mtlkit.spec import Spec
 
@@ -238,12 +238,13 @@ class _Decode:
         return (self.source,)
 
     def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
-        x, mask = _read(values, self.source, f"{PREDICTION}{self.task}", border)
+        x, mask = _read(values, self.source, f"{OUTPUT}{self.task}", border)
         head = model.head(self.task)
         output = head(x, mask) if self.masked else head(x)
         outputs[self.task] = output if border is None else border.output(self.task, output)
         if self.feeds is not None:
-            values[self.feeds] = model.as_prediction(self.task, output), mask if output.ndim == 3 else None
+            ahead = output if border is None else border.read_output(self.task, output)
+            values[self.feeds] = model.as_prediction(self.task, ahead), mask if output.ndim == 3 else None
 
 
 def _read(values: dict[str, Value], source: str, reader: str, border: Border | None) -> Value:

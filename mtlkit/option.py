@@ -30,6 +30,9 @@ Sizes = Annotated[list[Size], Field(max_length=256)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 """The probability of dropping a unit."""
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A share of a whole."""
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]

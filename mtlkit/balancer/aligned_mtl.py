@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor
+from mtlkit.balancer._weighting import WeightingBalancer
+from mtlkit.balancing import At
+from mtlkit.option import Positive
 
-from mtlkit.balancing import At, GramianBalancer
 
-
-class AlignedMTL(GramianBalancer):
+class AlignedMTL(WeightingBalancer):
     """Gradients made orthogonal and of one length before they are combined.
 
     "Independent Component Alignment for Multi-Task Learning", Senushkin et al., CVPR 2023, section 4.
@@ -21,7 +21,7 @@ class AlignedMTL(GramianBalancer):
     Args:
         tasks: all tasks.
         at: where the tasks' gradients are taken.
-        preference: how much each task counts; all the same if left out, 1 for a task that is not named.
+        preference: how much each task counts, 1 where none is given. Only ratios count.
         scale_mode: which of the singular values of the gradients becomes the length of all.
 
     Raises:
@@ -33,16 +33,9 @@ class AlignedMTL(GramianBalancer):
         tasks: Sequence[str],
         *,
         at: At = "parameters",
-        preference: dict[str, float] | None = None,
+        preference: dict[str, Positive] | None = None,
         scale_mode: Literal["min", "median", "rmse"] = "min",
     ) -> None:
         from torchjd.aggregation import AlignedMTLWeighting
 
-        super().__init__(tasks, at)
-        self._weighting = AlignedMTLWeighting(scale_mode=scale_mode)
-        self._preference = None if preference is None else self.by_task(preference, "preference", 1.0)
-
-    def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        if self._preference is not None:
-            self._weighting.pref_vector = self._preference[self.rows(tasks)].to(gramian)
-        return self._weighting(gramian)
+        super().__init__(tasks, AlignedMTLWeighting(scale_mode=scale_mode), at=at, preference=preference)

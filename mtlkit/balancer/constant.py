@@ -21,7 +21,7 @@ class Constant(LossBalancer):
         weights: the weight of each task's loss, 1 where none is given.
 
     Raises:
-        ValueError: `weights` names a task that is none.
+        ValueError: `weights` names a task that is none, or all are 0.
     """
 
     joint = False
@@ -29,6 +29,8 @@ class Constant(LossBalancer):
 
     def __init__(self, tasks: Sequence[str], *, weights: dict[str, NotNegative] | None = None) -> None:
         super().__init__(tasks)
+        if weights and set(weights) == set(self.tasks) and not any(weights.values()):
+            raise ValueError("weights are all 0, so that nothing would be trained")
         self.register_buffer("_constants", self.by_task(weights, "weights", 1.0), persistent=False)
 
     def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:

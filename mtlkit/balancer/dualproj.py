@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from mtlkit.balancer._weighting import WeightingBalancer
+from mtlkit.balancing import At
+from mtlkit.option import Positive
 
-from mtlkit.balancing import At, GramianBalancer
 
-
-class DualProj(GramianBalancer):
+class DualProj(WeightingBalancer):
     """The preferred combination of the gradients, projected to where no task's loss grows.
 
     "Gradient Episodic Memory for Continual Learning", Lopez-Paz and Ranzato, NeurIPS 2017, equation 11.
@@ -20,22 +20,15 @@ class DualProj(GramianBalancer):
     Args:
         tasks: all tasks.
         at: where the tasks' gradients are taken.
-        preference: how much each task counts; all the same if left out, 1 for a task that is not named.
+        preference: how much each task counts, 1 where none is given. Only ratios count.
 
     Raises:
         ValueError: `preference` names a task that is none.
     """
 
     def __init__(
-        self, tasks: Sequence[str], *, at: At = "parameters", preference: dict[str, float] | None = None
+        self, tasks: Sequence[str], *, at: At = "parameters", preference: dict[str, Positive] | None = None
     ) -> None:
         from torchjd.aggregation import DualProjWeighting
 
-        super().__init__(tasks, at)
-        self._weighting = DualProjWeighting()
-        self._preference = None if preference is None else self.by_task(preference, "preference", 1.0)
-
-    def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        if self._preference is not None:
-            self._weighting.pref_vector = self._preference[self.rows(tasks)].to(gramian)
-        return self._weighting(gramian)
+        super().__init__(tasks, DualProjWeighting(), at=at, preference=preference)

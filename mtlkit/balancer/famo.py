@@ -7,7 +7,7 @@ After each step the losses of the batch are computed once more, which costs one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class FAMO(LossBalancer):
         min_losses: dict[str, float] | None = None,
     ) -> None:
         super().__init__(tasks)
+        self.nonnegative = all(least >= 0 for least in (min_losses or {}).values())
         self.register_buffer("_min_losses", self.by_task(min_losses, "min_losses", 0.0), persistent=False)
         self._adam = AdamByTask(torch.zeros(len(self.tasks)), lr, weight_decay)
         # TorchJD's FAMO of the last batch, until the step is made. In a tuple, to be no submodule.
@@ -61,7 +62,7 @@ class FAMO(LossBalancer):
         self._last = tasks, famo
         return famo(self._bounded(losses, rows))
 
-    def after_step(self, losses: Callable[[], dict[str, Tensor]]) -> None:
+    def after_step(self, losses: Callable[[], Mapping[str, Tensor]]) -> None:
         """Learn from how the step changed the losses of its last batch.
 
         Args:

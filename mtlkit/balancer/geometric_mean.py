@@ -21,17 +21,6 @@ class GeometricMean(LossBalancer):
     nonnegative = True
 
     def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        """The geometric mean of `losses` [k].
-
-        Raises:
-            ValueError: a loss is negative.
-        """
         from torchjd.scalarization import GeometricMean
 
-        negative = [f"{task!r} {loss:.4g}" for task, loss in zip(tasks, losses.tolist(), strict=True) if loss < 0]
-        if negative:
-            raise ValueError(
-                f"balancer 'geometric_mean': found a negative loss, of {', '.join(negative)}; the geometric mean exists"
-                " only for losses of 0 and above. Use another loss for the task, or another balancer"
-            )
         return GeometricMean()(losses.clamp_min(torch.finfo(losses.dtype).tiny))

@@ -35,7 +35,8 @@ class GradNorm(GradientBalancer):
     _first: Tensor
 
     def __init__(self, tasks: Sequence[str], *, alpha: NotNegative = 1.5, lr: Positive = 0.025) -> None:
-        super().__init__(tasks, "last_layer")
+        super().__init__(tasks)
+        self.at = "last_layer"
         self.alpha = alpha
         self._adam = AdamByTask(torch.ones(len(self.tasks)), lr)
         self.register_buffer("_first", torch.full((len(self.tasks),), -1.0, dtype=torch.float64))

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import At, GramianBalancer
+from mtlkit.option import Fraction
 
 
 class GradVac(GramianBalancer):
@@ -31,10 +31,8 @@ class GradVac(GramianBalancer):
     symmetric = False
     _similarity: Tensor
 
-    def __init__(
-        self, tasks: Sequence[str], *, at: At = "parameters", beta: Annotated[float, Field(ge=0, le=1)] = 0.5
-    ) -> None:
-        super().__init__(tasks, at)
+    def __init__(self, tasks: Sequence[str], *, at: At = "parameters", beta: Fraction = 0.5) -> None:
+        super().__init__(tasks, at=at)
         self.beta = beta
         self.register_buffer("_similarity", torch.zeros(len(self.tasks), len(self.tasks), dtype=torch.float64))
 
@@ -48,5 +46,6 @@ class GradVac(GramianBalancer):
         weighting._phi_t = self._similarity[pairs].cpu()
         weighting._state_key = len(tasks), gramian.dtype
         weights = weighting(gramian)
-        self._similarity[pairs] = weighting._phi_t.to(self._similarity)
+        # Averages of similarities after corrections, which a nearly parallel pair can make larger than any cosine.
+        self._similarity[pairs] = weighting._phi_t.clamp(-1, 1).to(self._similarity)
         return weights

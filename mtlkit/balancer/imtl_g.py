@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from mtlkit.balancer._weighting import WeightingBalancer
+from mtlkit.balancing import At
 
-from mtlkit.balancing import At, GramianBalancer
 
-
-class IMTLG(GramianBalancer):
+class IMTLG(WeightingBalancer):
     """Impartial: the gradient whose projections on the tasks' gradients are all the same.
 
     "Towards Impartial Multi-task Learning", Liu et al., ICLR 2021, equation 6.
@@ -25,8 +24,4 @@ class IMTLG(GramianBalancer):
     def __init__(self, tasks: Sequence[str], *, at: At = "parameters") -> None:
         from torchjd.aggregation import IMTLGWeighting
 
-        super().__init__(tasks, at)
-        self._weighting = IMTLGWeighting()
-
-    def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        return self._weighting(gramian)
+        super().__init__(tasks, IMTLGWeighting(), at=at)

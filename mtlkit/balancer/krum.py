@@ -19,13 +19,16 @@ class Krum(GramianBalancer):
 
     "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", Blanchard et al., NeurIPS 2017, section 4.
     Made for gradients that may be forged; a task that is unlike the others is left out. In a batch with fewer than
-    `n_byzantine` + 3 tasks, or fewer than `n_selected`, it is the mean.
+    `n_byzantine` + 3 tasks, or fewer than `n_selected`, it is the mean; so it always is for two tasks.
 
     Args:
         tasks: all tasks.
         at: where the tasks' gradients are taken.
         n_byzantine: how many tasks may be outliers.
         n_selected: of how many gradients the mean is taken.
+
+    Raises:
+        ValueError: there are too few tasks for so many outliers, or to select from.
     """
 
     # Two gradients are equally near to one another: the first of them is taken.
@@ -41,9 +44,15 @@ class Krum(GramianBalancer):
     ) -> None:
         from torchjd.aggregation import KrumWeighting
 
-        super().__init__(tasks, at)
+        super().__init__(tasks, at=at)
         self._weighting = KrumWeighting(n_byzantine, n_selected)
         self._fewest = max(n_byzantine + 3, n_selected)
+        chosen = n_byzantine > 0 or n_selected > 1
+        if chosen and 1 < len(self.tasks) < self._fewest:
+            raise ValueError(
+                f"n_byzantine = {n_byzantine} and n_selected = {n_selected} need at least {self._fewest} tasks, and "
+                f"there are {len(self.tasks)}"
+            )
 
     def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
         if len(tasks) < self._fewest:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from mtlkit.balancer._weighting import WeightingBalancer
+from mtlkit.balancing import At
+from mtlkit.option import Count, Positive
 
-from mtlkit.balancing import At, GramianBalancer
-from mtlkit.option import Count, NotNegative
 
-
-class MGDA(GramianBalancer):
+class MGDA(WeightingBalancer):
     """Multiple gradient descent: the shortest vector in the convex hull of the gradients.
 
     "Multi-Task Learning as Multi-Objective Optimization", Sener and Koltun, NeurIPS 2018, algorithm 2.
@@ -30,13 +29,9 @@ class MGDA(GramianBalancer):
         tasks: Sequence[str],
         *,
         at: At = "parameters",
-        epsilon: NotNegative = 0.001,
+        epsilon: Positive = 0.001,
         max_iters: Count = 100,
     ) -> None:
         from torchjd.aggregation import MGDAWeighting
 
-        super().__init__(tasks, at)
-        self._weighting = MGDAWeighting(epsilon=epsilon, max_iters=max_iters)
-
-    def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        return self._weighting(gramian)
+        super().__init__(tasks, MGDAWeighting(epsilon=epsilon, max_iters=max_iters), at=at)

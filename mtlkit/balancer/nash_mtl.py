@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mtlkit.balancer._weighting import rows_like
 from mtlkit.balancing import At, GramianBalancer
 from mtlkit.option import Count, NotNegative
 
@@ -43,7 +45,7 @@ class NashMTL(GramianBalancer):
         update_weights_every: Count = 1,
         optim_niter: Count = 20,
     ) -> None:
-        super().__init__(tasks, at)
+        super().__init__(tasks, at=at)
         self.max_norm, self.update_weights_every, self.optim_niter = max_norm, update_weights_every, optim_niter
         self.register_buffer("_alpha", torch.ones(len(self.tasks), dtype=torch.float64))
         self.register_buffer("_steps", torch.zeros((), dtype=torch.int64))
@@ -57,9 +59,10 @@ class NashMTL(GramianBalancer):
         # TorchJD counts steps itself: a multiple of the period is one at which it seeks new weights.
         solver.step = self.update_weights_every if due else self.update_weights_every + 1
         solver.prvs_alpha = self._alpha[rows].cpu().numpy()
-        # It takes rows, of which only inner products matter: these are k vectors [k] that have the same.
-        values, vectors = torch.linalg.eigh(gramian)
-        weights: Tensor = solver(vectors * values.clamp_min(0).sqrt())
+        with warnings.catch_warnings():
+            # That cvxpy can't reuse a solution is of no use to who trains.
+            warnings.filterwarnings("ignore", message=".*not DPP")
+            weights: Tensor = solver(rows_like(gramian))
         self._alpha[rows] = torch.as_tensor(solver.prvs_alpha).to(self._alpha)
         self._steps += 1
         return weights

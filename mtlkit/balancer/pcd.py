@@ -13,9 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlkit.balancing import At, GramianBalancer
-from mtlkit.option import NotNegative
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from mtlkit.option import Fraction, NotNegative
 
 _MANY_STEPS = 10**9  # after which an average of exponential decay has no bias left
 
@@ -23,9 +21,9 @@ _MANY_STEPS = 10**9  # after which an average of exponential decay has no bias l
 class PCD(GramianBalancer):
     """Priority-constrained descent: one primary task, and a guarantee for the others.
 
-    "Not All Objectives Are Equal: Priority-Constrained Descent for Hierarchical Multi-Objective Optimization", TMLR
-    2026. Gradients are compared after division by the root of their average squared length. Where the primary task is
-    absent from a batch, the first of the others stands in for it.
+    "Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical Multi-Objective Optimization",
+    TMLR 2026. Gradients are compared after division by the root of their average squared length. Where the primary task
+    is absent from a batch, the first of the others stands in for it.
 
     Args:
         tasks: all tasks.
@@ -50,11 +48,11 @@ class PCD(GramianBalancer):
         *,
         at: At = "parameters",
         primary: str | None = None,
-        tau: Share = 0.02,
+        tau: Fraction = 0.02,
         beta: Annotated[float, Field(ge=0, lt=1)] = 0.999,
         eps: NotNegative = 1e-8,
     ) -> None:
-        super().__init__(tasks, at)
+        super().__init__(tasks, at=at)
         if primary is not None and primary not in self.tasks:
             raise ValueError(f"primary is {primary!r}, which is no task. Tasks: {', '.join(self.tasks)}")
         self.primary = self.tasks[0] if primary is None else primary

@@ -29,7 +29,7 @@ class PCGrad(GramianBalancer):
     def __init__(self, tasks: Sequence[str], *, at: At = "parameters") -> None:
         from torchjd.aggregation import PCGradWeighting
 
-        super().__init__(tasks, at)
+        super().__init__(tasks, at=at)
         self._weighting = PCGradWeighting()
 
     def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:

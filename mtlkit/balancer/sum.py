@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
 
-from mtlkit.balancing import LossBalancer, Step
+import torch
+
+from mtlkit.balancing import Balancer, Step
 
 
-class Sum(LossBalancer):
+class Sum(Balancer):
     """The gradient of the sum of the tasks' weighted losses."""
 
     joint = False
 
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(tasks)
+        self._one = torch.ones(())
+
     def backward(self, step: Step) -> None:
         first, *others = step.losses.values()
         step.backward(sum(others, first))
-
-    def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        return losses.sum()
+        self.weights = dict.fromkeys(step.losses, self._one)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from mtlkit.balancer._weighting import WeightingBalancer
+from mtlkit.balancing import At
+from mtlkit.option import Positive
 
-from mtlkit.balancing import At, GramianBalancer
 
-
-class UPGrad(GramianBalancer):
+class UPGrad(WeightingBalancer):
     """Unconflicting projection: the mean of the gradients, each projected to where no task's loss grows.
 
     "Jacobian Descent for Multi-Objective Optimization", Quinton and Rey, 2024, section 3.
@@ -20,22 +20,15 @@ class UPGrad(GramianBalancer):
     Args:
         tasks: all tasks.
         at: where the tasks' gradients are taken.
-        preference: how much each task counts; all the same if left out, 1 for a task that is not named.
+        preference: how much each task counts, 1 where none is given. Only ratios count.
 
     Raises:
         ValueError: `preference` names a task that is none.
     """
 
     def __init__(
-        self, tasks: Sequence[str], *, at: At = "parameters", preference: dict[str, float] | None = None
+        self, tasks: Sequence[str], *, at: At = "parameters", preference: dict[str, Positive] | None = None
     ) -> None:
         from torchjd.aggregation import UPGradWeighting
 
-        super().__init__(tasks, at)
-        self._weighting = UPGradWeighting()
-        self._preference = None if preference is None else self.by_task(preference, "preference", 1.0)
-
-    def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        if self._preference is not None:
-            self._weighting.pref_vector = self._preference[self.rows(tasks)].to(gramian)
-        return self._weighting(gramian)
+        super().__init__(tasks, UPGradWeighting(), at=at, preference=preference)

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from mtlkit.balancing import Balancer
-from mtlkit.errors import MtlkitError, Problem, SpecError
+from mtlkit.errors import MtlkitError, PluginError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.part import Part, make
-from mtlkit.registry import balancers
+from mtlkit.registry import BUILT_IN, balancers
 from mtlkit.train.callback import Callback
 
 
@@ -41,18 +41,24 @@ def made_balancer(part: Part, model: Model) -> Balancer:
 
     Raises:
         SpecError: an option names no task, or a package that it needs is not installed.
+        PluginError: what was registered makes no balancer.
     """
+    entry = balancers.describe(part["type"])
     try:
         made = make(balancers, part, model.tasks)
     except ImportError as error:
-        message = f"{part['type']!r} needs a package that is not installed: {error}. "
-        problem = Problem("balancer", message + 'Install it with: pip install "mtlkit[solvers]"')
+        # TorchJD's own advice is another.
+        cause = str(error).partition(" Install ")[0].rstrip(".")
+        advice = '. Install it with: pip install "mtlkit[solvers]"' if entry.owner == BUILT_IN else ""
+        problem = Problem("balancer", f"{part['type']!r} needs a package that is not installed: {cause}{advice}")
         raise SpecError([problem], "the trainer's arguments") from error
     except ValueError as error:
-        raise SpecError([Problem("balancer", str(error))], "the trainer's arguments") from error
-    if not isinstance(made, Balancer):
-        message = f"{part['type']!r} made a {type(made).__name__}, expected a mtlkit.Balancer"
-        raise SpecError([Problem("balancer", message)], "the trainer's arguments")
+        raise SpecError([Problem("balancer", f"{part['type']!r}: {error}")], "the trainer's arguments") from error
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise PluginError(f"{entry.who} can't be made: {type(error).__name__}: {error}") from error
+    if not isinstance(made, Balancer) or not hasattr(made, "tasks"):
+        found = f"{type(made).__name__}{' whose __init__ does not call that of Balancer' * isinstance(made, Balancer)}"
+        raise PluginError(f"{entry.who} made a {found}, expected a mtlkit.Balancer")
     return made
 
 

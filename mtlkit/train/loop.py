@@ -6,7 +6,7 @@ record = Loop(trainer, optimizer, scheduler).epoch(1, batches)      # the epoch'
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.border import Border
-from mtlkit.errors import DataError, NonFiniteError
+from mtlkit.errors import DataError, MtlkitError, NonFiniteError, Problem, SpecError
 from mtlkit.label import any_label, count, has_missing, select
 from mtlkit.train.checks import check_against_output
 from mtlkit.train.examples import Batch, Batches
+from mtlkit.train.kept import Kept
 from mtlkit.train.own import OwnBatches
-from mtlkit.train.step import Kept, TrainStep, all_finite, blamed, not_finite
+from mtlkit.train.step import TrainStep, all_finite, blamed, not_finite
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -35,22 +36,24 @@ class Loop:
     def __init__(self, trainer: Trainer, optimizer: Any, scheduler: Any) -> None:
         self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
         self.model, self.accelerator = trainer.model, trainer.accelerator
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
         self.losses = {task: self.model.loss(task) for task in self.model.tasks}
         self.labels = {task: getattr(loss, "labels", "row") for task, loss in self.losses.items()}
-        self.balancer, self.places = trainer.balancer, trainer.places
-        self.trained = [*self.parameters, *self.balancer.parameters()]
+        self.balancer = trainer.balancer
+        # A plugin's loss need not say whether it can be negative.
+        self.unsure = [
+            task for task in self.losses if self.balancer.nonnegative and not hasattr(self.losses[task], "nonnegative")
+        ]
         self.skips = trainer.settings["nonfinite"] == "skip_task"
         # With fp16 infinite gradients are part of the scaler's search for a scale.
         self.scaled = trainer.settings["precision"] == "fp16"
-        self.after_step = getattr(self.balancer, "after_step", None)
         self.skipped: dict[str, int] = {}
         self.watch: Callable[[], None] = lambda: None
 
     def epoch(self, number: int, data: Batches | OwnBatches) -> dict[str, Any]:
         """One pass over the data, until the trainer is told to stop."""
         started, settings = time.perf_counter(), self.trainer.settings
+        self._look_at_parameters()
         self.model.train()
         sums: dict[str, Tensor] = {}
         counts: dict[str, float] = dict.fromkeys(self.model.tasks, 0)
@@ -94,6 +97,15 @@ class Loop:
         }
         return {**record, "skipped": self.skipped} if self.skips else record
 
+    def _look_at_parameters(self) -> None:
+        """Find what is trained in this epoch: parameters may be frozen or freed between epochs."""
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if not self.parameters:
+            message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
+            raise SpecError([Problem("model", message)], "the trainer's arguments")
+        self.trained = [*self.parameters, *self.balancer.parameters()]
+        self.places = self.trainer.current_places()
+
     def _learn(self, group: Group, waiting: int) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.
 
@@ -101,7 +113,7 @@ class Loop:
             The unweighted loss of each task that took part, and the number of its labels; nothing where none did.
         """
         tasks = tuple(task for task in self.losses if any(self._labelled(batch, task) for batch in group))
-        kept = Kept(self.model, self.balancer if self.skips else None)
+        kept = Kept(self.model, self.balancer) if self.skips else Kept()
         before = [p.grad for p in self.trained] if waiting else None
         while tasks:
             if before is not None:
@@ -110,6 +122,7 @@ class Loop:
             losses, numbers = self._losses(group, tasks, border)
             weighted = self._weighted(losses)
             what, failed = "loss", not_finite(losses)
+            self._refuse_negative(losses)
             if not failed:
                 what, failed = "gradient", self._backward(weighted, border, group, kept)
             if not failed:
@@ -126,6 +139,15 @@ class Loop:
                 self.skipped[task] = self.skipped.get(task, 0) + 1
             tasks = tuple(task for task in tasks if task not in failed)
         return {}, {}
+
+    def _refuse_negative(self, losses: Mapping[str, Tensor]) -> None:
+        for task in self.unsure:
+            if task in losses and float(losses[task].detach()) < 0:
+                name = self.trainer.settings["balancer"]["type"]
+                raise MtlkitError(
+                    f"balancer {name!r} needs losses that are never negative; that of task {task!r} is "
+                    f"{float(losses[task].detach()):.4g} at step {self.trainer.step + 1}. Use another loss or balancer"
+                )
 
     def _losses(
         self, group: Group, tasks: tuple[str, ...], border: Border | None = None
@@ -189,7 +211,15 @@ class Loop:
         # The graph is gone; a second one under the same random state says whose gradient it was.
         kept.restore()
         again, _ = self._losses(group, tuple(losses))
-        return blamed(self._weighted(again), self.parameters)
+        found = blamed(self._weighted(again), self.parameters)
+        if not found:
+            name = self.trainer.settings["balancer"]["type"]
+            raise MtlkitError(
+                f"balancer {name!r} made a gradient that is NaN or infinite of the tasks' gradients at step "
+                f"{self.trainer.step + 1}, and each of those is finite. No parameter was changed by this step. "
+                "Use another balancer or other options, or report it"
+            )
+        return found
 
     def _set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         for parameter, gradient in zip(self.trained, gradients, strict=True):
@@ -211,8 +241,7 @@ class Loop:
         if self.scheduler is not None and not getattr(self.optimizer, "step_was_skipped", False):
             self.scheduler.step()
         self.trainer.step += 1
-        if self.after_step is not None:
-            self.after_step(lambda: self._recomputed(last, tuple(losses)))
+        self.balancer.after_step(lambda: self._recomputed(last, tuple(losses)))
         self.watch()
         self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:

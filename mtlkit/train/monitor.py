@@ -26,6 +26,7 @@ from mtlkit.train.step import TrainStep
 from mtlkit.train.trainer import Trainer
 
 _NAME_LETTERS = 16
+_MOST_TICKS = 8
 _MOST_NUMBERS = 12  # tasks beyond which cells are too small for numbers
 
 
@@ -44,14 +45,16 @@ class GradientMonitor(Callback):
             tasks, and of the lengths and weights over the steps.
 
     Raises:
-        ValueError: `every` is no positive integer.
+        ValueError: `every` is no positive integer, or `path` names no PNG.
         MtlkitError: a path is given and matplotlib is not installed, or the picture can't be written.
         SpecError: at the start of a fit, where the tasks share no parameter.
     """
 
     def __init__(self, every: int = 100, path: str | Path | None = None) -> None:
-        if not isinstance(every, int) or every < 1:
+        if type(every) is not int or every < 1:
             raise ValueError(f"every: found {every!r}, expected a positive integer")
+        if path is not None and Path(path).suffix.lower() != ".png" and not Path(path).is_dir():
+            raise ValueError(f"path: found {path}, expected the name of a .png")
         if path is not None:
             bench_extra("matplotlib", "the picture of a GradientMonitor")
         self.every, self.path = every, None if path is None else Path(path)
@@ -64,6 +67,8 @@ class GradientMonitor(Callback):
             raise SpecError([Problem("callbacks", message)], "the trainer's arguments")
         if self.path is not None:
             # Now, not after hours of training.
+            if self.path.is_dir():
+                raise MtlkitError(f"{self.path}: can't be written: it is a folder. Name a file in it")
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -116,6 +121,8 @@ def _draw(records: list[dict[str, Any]], tasks: tuple[str, ...], path: Path) -> 
 
     cosines = torch.stack([record["cosine"] for record in records])
     conflicts = torch.where(cosines.isnan(), torch.nan, (cosines < 0).float())
+    # No task is in conflict with itself.
+    conflicts[:, range(len(tasks)), range(len(tasks))] = torch.nan
     half = _NAME_LETTERS // 2
     names = [task if len(task) <= _NAME_LETTERS else f"{task[:half]}…{task[1 - half :]}" for task in tasks]
     side = max(2.2, min(7.0, 0.42 * len(tasks)))
@@ -123,14 +130,13 @@ def _draw(records: list[dict[str, Any]], tasks: tuple[str, ...], path: Path) -> 
         figure = Figure(figsize=(2 * side + 5.0, 2 * side + 3.2), layout="constrained")
         (left, right), (below_left, below_right) = figure.subplots(2, 2)
         _by_pair(left, cosines.nanmean(0), names, "mean cosine similarity", "RdBu", -1.0)
-        _by_pair(right, conflicts.nanmean(0), names, "share of steps in conflict", "Reds", 0.0)
+        _by_pair(right, conflicts.nanmean(0), names, "share of recorded steps in conflict", "Reds", 0.0)
         steps = [record["step"] for record in records]
         lengths = torch.stack([record["norm"] for record in records]).log10()
         lengths[lengths.isinf()] = torch.nan
         _by_step(below_left, lengths, steps, names, "length of the gradient, log10")
         weights = torch.stack([record["weight"] for record in records])
-        # From 0, so that weights that hardly differ look alike.
-        _by_step(below_right, weights, steps, names, "weight", least=min(0.0, float(weights.nan_to_num().min())))
+        _by_step(below_right, weights, steps, names, "weight of the gradient")
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             figure.savefig(beside, format="png", dpi=150, facecolor="white")
@@ -156,18 +162,16 @@ def _by_pair(axes: Any, values: Tensor, names: list[str], title: str, colours: s
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
 
 
-def _by_step(
-    axes: Any, values: Tensor, steps: list[int], names: list[str], title: str, least: float | None = None
-) -> None:
+def _by_step(axes: Any, values: Tensor, steps: list[int], names: list[str], title: str) -> None:
     """A heat map of values [steps, T], tasks downwards and steps to the right."""
     axes.set_title(title)
     if bool(values.isnan().all()):
         axes.text(0.5, 0.5, "the balancer has none", ha="center", va="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    image = axes.imshow(values.T.numpy(), aspect="auto", interpolation="nearest", cmap="viridis", vmin=least)
+    image = axes.imshow(values.T.numpy(), aspect="auto", interpolation="nearest", cmap="viridis")
     axes.set_yticks(range(len(names)), names)
-    shown = sorted({round(i * (len(steps) - 1) / 5) for i in range(6)})
+    shown = range(0, len(steps), -(-len(steps) // _MOST_TICKS))
     axes.set_xticks(shown, [str(steps[i]) for i in shown])
     axes.set_xlabel("step")
     axes.figure.colorbar(image, ax=axes, shrink=0.8)

@@ -190,7 +190,10 @@ def _spawned(generator: torch.Generator) -> torch.Generator:
 def _named(task: str, pair: Any) -> tuple[Any, dict[str, Any]]:
     """A pair (x, y) of a task's own data as (x, {task: y})."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise DataError(f"task {task!r}: found {type(pair).__name__}, expected a pair (x, y)")
+        raise DataError(
+            f"task {task!r}: found {type(pair).__name__}, expected a pair (x, y). What is iterated gives batches; data "
+            "in memory are one tuple (x, y)"
+        )
     x, y = pair
     if isinstance(y, Mapping) and set(y) != {task}:
         raise DataError(f"task {task!r}: found labels of {', '.join(map(str, y)) or 'none'}; expected only its own")

@@ -1,23 +1,19 @@
-"""One batch as a balancer sees it, and what a batch must not leave behind where it fails.
+"""One batch as a balancer sees it, and whether its losses and gradients are finite.
 
 step = TrainStep(losses, places, border, accelerator.backward)
 balancer.backward(step)                 # leaves gradients in .grad
-
-kept = Kept(model, balancer)            # before the forward pass
-kept.restore()                          # random state, buffers and the balancer's state are as they were
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from mtlkit.balancing import Balancer, Place, TaskGradients
+from mtlkit.balancing import Place, TaskGradients
 from mtlkit.border import Border
-from mtlkit.train.gradients import Places
+from mtlkit.train.places import Places
 
 
 class TrainStep:
@@ -29,8 +25,9 @@ class TrainStep:
         self.losses, self._places, self._border, self._backward = losses, places, border, backward
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a scalar to `.grad`."""
-        self._backward(loss)
+        """Add the gradient of a scalar to `.grad`; nothing where it depends on no parameter that is trained."""
+        if loss.requires_grad:
+            self._backward(loss)
 
     def gradients(self, at: Place, retain_graph: bool = False) -> TaskGradients:
         """The tasks' gradients at this place.
@@ -38,35 +35,11 @@ class TrainStep:
         Args:
             at: where they are taken; features only where the balancer takes them there too.
             retain_graph: whether another backward pass will follow.
+
+        Raises:
+            MtlkitError: at features, and the balancer takes none there.
         """
         return self._places.gradients(at, self.losses, self._border, retain_graph)
-
-
-class Kept:
-    """What a forward and backward pass changes beside gradients, to be put back."""
-
-    def __init__(self, model: nn.Module, balancer: Balancer | None) -> None:
-        """Keep the random state, and with a balancer also its state and the model's buffers."""
-        self.balancer = balancer
-        self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        self.buffers: list[tuple[Tensor, Tensor]] = []
-        if balancer is not None:
-            self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-            self.state = copy.deepcopy(balancer.state_dict())
-            self.weights = dict(balancer.weights)
-
-    def restore(self) -> None:
-        """Put it all back."""
-        torch.set_rng_state(self.cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
-        with torch.no_grad():
-            for buffer, value in self.buffers:
-                buffer.copy_(value)
-        if self.balancer is not None:
-            self.balancer.load_state_dict(self.state)
-            self.balancer.weights = dict(self.weights)
 
 
 def not_finite(values: Mapping[str, Tensor]) -> dict[str, float]:
@@ -84,18 +57,21 @@ def all_finite(parameters: list[nn.Parameter]) -> bool:
     return bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())
 
 
-def blamed(losses: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, float]:
-    """The tasks whose own gradient is NaN or infinite, with its largest absolute value.
+# The square of a larger number leaves what single precision can hold.
+_HUGE = 1e19
 
-    Where each is finite and only what the balancer made of them is not, it is the task of the largest gradient.
+
+def blamed(losses: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, float]:
+    """The tasks whose own gradient is to blame where the balanced one isn't finite, with its largest absolute value.
+
+    Those whose gradient is NaN or infinite; else those whose is so large that its square is; else none: then it is the
+    balancer.
     """
     sizes: dict[str, Tensor] = {}
     for task, loss in losses.items():
+        if not loss.requires_grad:
+            continue
         found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         gradients = [g for g in found if g is not None]
         sizes[task] = torch.stack(torch._foreach_norm(gradients, torch.inf)).max() if gradients else loss.new_zeros(())
-    failed = not_finite(sizes)
-    if failed:
-        return failed
-    largest = max(sizes, key=lambda task: float(sizes[task]))
-    return {largest: float(sizes[largest])}
+    return not_finite(sizes) or {task: float(size) for task, size in sizes.items() if size > _HUGE}

@@ -37,11 +37,11 @@ from mtlkit.train.examples import (
     batches,
 )
 from mtlkit.train.fittings import checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
-from mtlkit.train.gradients import Places
 from mtlkit.train.history import History, HistoryFile
 from mtlkit.train.loop import Loop, flushed_denormals
 from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
 from mtlkit.train.own import OneByOne, OwnBatches, is_own
+from mtlkit.train.places import Places
 from mtlkit.train.progress import Progress
 from mtlkit.train.sampler import check_sampler, make_sampler
 
@@ -118,7 +118,7 @@ class Trainer:
         self.accelerator = made_accelerator(precision)
         self.balancer = made_balancer(self.settings["balancer"], model)
         self.places = Places(model, compile)
-        self.places.check(self.balancer, precision)
+        self.places.check(self.balancer, self.settings["balancer"]["type"], precision)
         self._check_sampler()
         self.history = History()
         self.step = 0
@@ -154,6 +154,7 @@ class Trainer:
         self.model.to(self.accelerator.device)
         # What it learnt in an earlier fit is not of this one.
         self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
+        self.current_places()
         optimizer = make_optimizer(settings["optimizer"], self.model, [*self.balancer.parameters()])
         epochs, total = self._lengths(train_batches)
         # The scheduler stands on torch's optimiser: it is stepped here, once for each optimiser step.
@@ -227,6 +228,17 @@ class Trainer:
         finally:
             self.model.train(was_training)
         return {task: torch.cat(parts) for task, parts in made.items()}
+
+    def current_places(self) -> Places:
+        """Where the tasks share the model, found anew where parameters were frozen or freed meanwhile.
+
+        Raises:
+            SpecError: the balancer can't work on what is left to train.
+        """
+        if self.places.outdated:
+            self.places = Places(self.model, self.settings["compile"])
+            self.places.check(self.balancer, self.settings["balancer"]["type"], self.settings["precision"])
+        return self.places
 
     def stop(self, reason: str = "callback") -> None:
         """End `fit` after the current step (for callbacks)."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchjd import scalarization as jd
 
+from mtlkit import PluginError
 from mtlkit.balancing import LossBalancer
 from mtlkit.part import options_schema
 
@@ -105,9 +106,8 @@ def train(balancer: LossBalancer, problem: Problem, steps: int, tasks: Sequence[
         balancer.backward(FakeStep(problem.losses(tasks)))
         found.append(torch.stack([balancer.weights[task] for task in tasks]))
         problem.optimizer.step()
-        if hasattr(balancer, "after_step"):
-            with torch.no_grad():
-                balancer.after_step(lambda: problem.losses(tasks))
+        with torch.no_grad():
+            balancer.after_step(lambda: problem.losses(tasks))
         if step % 2:
             balancer.end_epoch()
     return found
@@ -209,8 +209,7 @@ def test_extreme_losses_leave_no_nan(name: str, values: tuple[float, ...]) -> No
         balancer.backward(FakeStep(losses))
         assert all(torch.isfinite(loss.grad) for loss in losses.values())
         assert all(parameter.grad is None or torch.isfinite(parameter.grad) for parameter in balancer.parameters())
-        if hasattr(balancer, "after_step"):
-            balancer.after_step(lambda: {task: torch.tensor(value) for task, value in zip(TASKS, values, strict=True)})
+        balancer.after_step(lambda: {task: torch.tensor(value) for task, value in zip(TASKS, values, strict=True)})
         balancer.end_epoch()
         assert all(torch.isfinite(value).all() for value in balancer.state_dict().values())
 
@@ -279,10 +278,20 @@ def test_famo_takes_a_loss_below_its_least_for_it() -> None:
     assert all(torch.isfinite(value).all() for value in balancer.state_dict().values())
 
 
-def test_the_geometric_mean_of_a_negative_loss_is_an_error() -> None:
-    losses = {"a": torch.tensor(1.0), "b.c": torch.tensor(-2.0, requires_grad=True)}
-    with pytest.raises(ValueError, match=r"'geometric_mean': found a negative loss, of 'b\.c' -2"):
-        make("geometric_mean").backward(FakeStep(losses))
+@pytest.mark.parametrize("combined", [lambda losses: losses, lambda losses: losses.sum().detach()])
+def test_a_combination_that_is_no_scalar_with_a_gradient_is_an_error(combined: Callable[[Tensor], Tensor]) -> None:
+    class Wrong(LossBalancer):
+        def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
+            return combined(losses)
+
+    losses = {task: torch.tensor(1.0, requires_grad=True) for task in TASKS}
+    with pytest.raises(PluginError, match="Wrong combined the losses into .*, expected a scalar to minimise"):
+        Wrong(TASKS).backward(FakeStep(losses))
+
+
+def test_famo_takes_negative_losses_where_it_is_told_how_small_they_get() -> None:
+    assert make("famo").nonnegative
+    assert not make("famo", min_losses={"a": -3.0}).nonnegative
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from .test_gradients import TASKS, Rows, Step
 CASES: list[tuple[str, dict[str, Any], Callable[[], jd.Aggregator]]] = [
     ("excess_mtl", {}, jd.ExcessMTL),
     ("excess_mtl", {"robust_step_size": 0.01}, lambda: jd.ExcessMTL(0.01)),
+    ("excess_mtl", {"robust_step_size": 0.01, "n_warmup_steps": 2}, lambda: jd.ExcessMTL(0.01, 2)),
     ("gradvac", {}, jd.GradVac),
     ("gradvac", {"beta": 0.1}, lambda: jd.GradVac(0.1)),
     ("nash_mtl", {}, lambda: jd.NashMTL(3)),
@@ -72,6 +73,14 @@ def test_tasks_that_come_and_go_leave_it_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_repeated_and_opposite_rows_leave_it_finite(name: str) -> None:
+    balancer = balancers[name](TASKS)
+    for matrix in batches(2):
+        for rows in (matrix[[0, 0, 1]], matrix[[0, 0, 0]], torch.stack([matrix[0], -matrix[0], matrix[1]])):
+            assert bool(step(balancer, rows).isfinite().all())
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1e12])
 def test_one_batch_of_another_scale_does_no_lasting_harm(name: str, scale: float) -> None:
     balancer = balancers[name](TASKS)
@@ -100,3 +109,31 @@ def test_excess_mtl_measures_a_task_that_comes_late_by_its_own_first_batch() -> 
     alone(second[2:])
     assert float(balancer._first[2]) == pytest.approx(float(alone.weighting._initial_w))
     assert bool(step(balancer, third).isfinite().all())
+
+
+def test_excess_mtl_measures_each_task_by_its_own_warm_up() -> None:
+    """A task that has no label in the warm-up is measured by its first batch."""
+    first, second, third = batches(3)
+    balancer = balancers["excess_mtl"](TASKS, robust_step_size=0.01, n_warmup_steps=2)
+    step(balancer, first[:2], TASKS[:2])
+    step(balancer, second[:2], TASKS[:2])
+    assert list(balancer.weights.values()) == [0.5, 0.5]
+    alone = jd.ExcessMTL(0.01, 2)
+    alone(first[:2])
+    alone(second[:2])
+    step(balancer, third)
+    alone(third[:2])
+    torch.testing.assert_close(balancer._first[:2], alone.weighting._initial_w)
+    late = jd.ExcessMTL(0.01)
+    late(third[2:])
+    torch.testing.assert_close(balancer._first[2:], late.weighting._initial_w)
+
+
+def test_the_averages_of_gradvac_are_cosines() -> None:
+    balancer = balancers["gradvac"](TASKS)
+    torch.manual_seed(0)
+    for _ in range(50):
+        # All but parallel, some of them opposite.
+        rows = torch.randn(3, 1) * torch.ones(40) + 1e-6 * torch.randn(3, 40)
+        assert bool(step(balancer, rows).isfinite().all())
+        assert float(balancer._similarity.abs().max()) <= 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from mtlkit import SpecError, Trainer, balancers, build_model
+from mtlkit import Callback, SpecError, Trainer, balancers, build_model
 from mtlkit.part import options_schema
 
 TASKS = {"a": {"outputs": 3, "loss": "cross_entropy"}, "b": {"outputs": 1}, "c": {"outputs": 2, "loss": "mae"}}
@@ -34,13 +36,27 @@ SPECS: dict[str, dict[str, Any]] = {
 MATRIX = ("graddrop", "trimmed_mean")
 
 
-def data(spec: dict[str, Any], missing: bool) -> tuple[Tensor, dict[str, Tensor]]:
+def data(spec: dict[str, Any], missing: bool) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Three batches of four; where labels are missing, "c" lacks half of them and the second has none of "a"."""
     torch.manual_seed(1)
     x, y = torch.randn(12, *spec["input"]), {"a": torch.arange(12) % 3, "b": torch.rand(12, 1), "c": torch.rand(12, 2)}
     if missing:
-        # Task "a" in no example of the last two batches, "c" in half of all.
-        y["a"][4:], y["c"][::2] = -100, torch.nan
-    return x, y
+        y["a"][4:8], y["c"][::2] = -100, torch.nan
+    cut = [slice(0, 4), slice(4, 8), slice(8, 12)]
+    return [(x[rows], {task: labels[rows] for task, labels in y.items()}) for rows in cut]
+
+
+class Heads(Callback):
+    """The head of "a" before each step and after the last."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.on_step_end(trainer, {})
+
+    def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
+        self.seen.append(trainer.model.head("a").weight.detach().clone())
 
 
 @pytest.mark.slow
@@ -62,14 +78,13 @@ def test_it_trains(kind: str, name: str, missing: bool) -> None:
             with pytest.raises(SpecError, match="at = 'parameters'"):
                 Trainer(model, balancer=part)
             continue
-        how: dict[str, Any] = {
-            "epochs": 1,
-            "batch_size": 4,
-            "progress": False,
-            "optimizer": {"type": "sgd", "lr": 0.01},
-        }
-        history = Trainer(model, balancer=part, **how).fit(data(SPECS[kind], missing))
+        watched = Heads()
+        how: dict[str, Any] = {"epochs": 1, "progress": False, "optimizer": {"type": "adam", "lr": 0.01}}
+        history = Trainer(model, balancer=part, callbacks=[watched], **how).fit(data(SPECS[kind], missing))
         assert history.epochs[0]["step"] == 3
+        moved = [not torch.equal(*pair) for pair in pairwise(watched.seen)]
+        # In the hierarchy others read the prediction of "a", so that its head is shared.
+        assert moved == [True, not missing or kind == "hierarchy", True]
         for key, value in model.named_parameters():
             assert bool(value.isfinite().all()), key
         heads = [key for key in before if key.startswith("heads") and key.endswith("weight")]

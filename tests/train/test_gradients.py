@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtlkit import SpecError, Trainer, build_model
-from mtlkit.balancing import At, GramianBalancer, MatrixBalancer, NonFiniteGradients
+from mtlkit import MtlkitError, SpecError, Trainer, build_model, encoders, losses
+from mtlkit.balancing import At, Balancer, GramianBalancer, MatrixBalancer, NonFiniteGradients
 from mtlkit.model import Model
-from mtlkit.train.gradients import Places, inner_products
+from mtlkit.train.gradients import inner_products
+from mtlkit.train.places import Places
 from mtlkit.train.step import TrainStep
 
 TASKS = {f"t{i}": {"outputs": 1 + i, "weight": 1.0 + i} for i in range(3)}
@@ -28,7 +29,26 @@ HIERARCHY = {
         "t3": {"outputs": 1, "on": "high"},
     },
 }
+# One task reads the probabilities that another's logits become.
+CASCADE = {
+    "input": [6],
+    "encoders": {
+        "high": {"type": "mlp", "hidden": [5], "from": ["low", "task:t0"]},
+        "low": {"type": "mlp", "hidden": [8]},
+    },
+    "tasks": {
+        "t0": {"outputs": 3, "on": "low", "loss": "cross_entropy"},
+        "t1": {"outputs": 1, "on": "high"},
+    },
+}
+APART = {
+    "input": [6],
+    "encoders": {"one": {"type": "mlp", "hidden": [5]}, "other": {"type": "mlp", "hidden": [5]}},
+    "tasks": {f"t{i}": {"outputs": 2, "on": "one" if i < 2 else "other"} for i in range(4)},
+}
 SPECS: dict[str, dict[str, Any]] = {
+    "cascade": CASCADE,
+    "apart": APART,
     "mlp": {"input": [6], "encoder": {"type": "mlp", "hidden": [8, 8]}, "tasks": TASKS},
     "many": {
         "input": [6],
@@ -49,9 +69,6 @@ WEIGHTS = torch.tensor([0.5, 2.0, 1.5, 3.0, 0.25, 1.0, 0.75, 4.0, 1.25])
 
 class Weighted(GramianBalancer):
     """Weights that are given: one row a task."""
-
-    def __init__(self, tasks: tuple[str, ...], at: At) -> None:
-        super().__init__(tasks, at)
 
     def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
         return WEIGHTS[self.rows(tasks)].double()
@@ -74,64 +91,193 @@ def losses_of(model: Model, x: Tensor, **how: Any) -> dict[str, Tensor]:
 def expected(model: Model, x: Tensor, tasks: tuple[str, ...]) -> dict[str, Tensor | None]:
     """Weighted where several tasks of the model reach a parameter, a task's own gradient where it is alone."""
     losses = losses_of(model, x)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    nothing = (None,) * len(trained)
     rows = {
-        task: torch.autograd.grad(loss, [*model.parameters()], retain_graph=True, allow_unused=True)
+        task: torch.autograd.grad(loss, [*trained.values()], retain_graph=True, allow_unused=True)
+        if loss.requires_grad
+        else nothing
         for task, loss in losses.items()
     }
+    reached = [[task for task in model.tasks if rows[task][i] is not None] for i in range(len(trained))]
+    sharing = {task for by in reached if len(by) > 1 for task in by}
+    balanced = len(sharing & set(tasks)) > 1
     found: dict[str, Tensor | None] = {}
-    for i, (name, _) in enumerate(model.named_parameters()):
-        reached = [task for task in model.tasks if rows[task][i] is not None]
-        present = [task for task in tasks if rows[task][i] is not None]
+    for i, name in enumerate(trained):
+        present = [task for task in tasks if task in reached[i]]
         terms = [
-            rows[task][i] * (WEIGHTS[model.tasks.index(task)] if len(reached) > 1 and len(tasks) > 1 else 1.0)
+            rows[task][i] * (WEIGHTS[model.tasks.index(task)] if balanced and len(reached[i]) > 1 else 1.0)
             for task in present
         ]
         found[name] = sum(terms[1:], terms[0]) if terms else None
     return found
 
 
-@pytest.mark.parametrize("some", [False, True])
+# Which of the tasks have labels.
+SOME = {"all": slice(None), "first": slice(2), "last": slice(-2, None), "one": slice(1, 2)}
+
+
+@pytest.mark.parametrize("some", SOME)
 @pytest.mark.parametrize("kind", [Weighted, Summed])
 @pytest.mark.parametrize("at", ["parameters", "features"])
 @pytest.mark.parametrize("spec", SPECS)
-def test_weighted_rows_are_the_gradients_of_autograd(spec: str, at: At, kind: type, some: bool) -> None:
+def test_weighted_rows_are_the_gradients_of_autograd(spec: str, at: At, kind: type, some: str) -> None:
     model, x = made(SPECS[spec])
-    places = Places(model)
-    balancer = kind(model.tasks, at)
-    if kind is Summed and at == "features" and spec == "hierarchy":
+    balancer = kind(model.tasks, at=at)
+    if kind is Summed and at == "features" and spec in ("hierarchy", "cascade"):
         with pytest.raises(SpecError, match="at = 'parameters'"):
-            places.check(balancer)
+            Places(model).check(balancer, "summed")
         return
-    places.check(balancer)
-    tasks = model.tasks[:2] if some else model.tasks
+    assert_gradients(model, x, balancer, model.tasks[SOME[some]])
+
+
+@pytest.mark.parametrize("at", ["parameters", "features"])
+@pytest.mark.parametrize(
+    ("spec", "frozen"),
+    [
+        ("apart", ["encoders.one."]),
+        ("apart", ["encoders.one.", "heads.t0", "heads.t1"]),
+        ("cascade", ["encoders.high."]),
+        ("cascade", ["heads.t0"]),
+        ("hierarchy", ["encoders.low.trunk.0."]),
+        ("mlp", ["heads.t0"]),
+    ],
+)
+def test_what_is_frozen_stays_out_of_it(spec: str, frozen: list[str], at: At) -> None:
+    model, x = made(SPECS[spec])
+    names = [name for name, _ in model.named_parameters() if name.startswith(tuple(frozen))]
+    assert names
+    for name in names:
+        model.get_parameter(name).requires_grad_(False)
+    for some in (model.tasks, model.tasks[:2], model.tasks[-2:]):
+        model.zero_grad()
+        assert_gradients(model, x, Weighted(model.tasks, at=at), some)
+
+
+def assert_gradients(model: Model, x: Tensor, balancer: Balancer, tasks: tuple[str, ...]) -> None:
+    """A balancer must leave what `expected` says, and nothing where no task of the step reaches."""
+    places, at = Places(model), balancer.at
+    places.check(balancer, "weighted")
     want = expected(model, x, tasks)
     border = places.border(at)
     step = TrainStep(losses_of(model, x, tasks=tasks, border=border), places, border, lambda loss: loss.backward())
     balancer.backward(step)
     for name, parameter in model.named_parameters():
-        got = parameter.grad
-        if want[name] is None:
-            assert got is None or not bool(got.any()), name
+        if want.get(name) is None:
+            assert parameter.grad is None, name
         else:
-            assert got is not None, name
-            torch.testing.assert_close(got, want[name], rtol=1e-4, atol=1e-6, msg=name)
+            assert parameter.grad is not None, name
+            torch.testing.assert_close(parameter.grad, want[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_passes_are_batched_where_that_is_faster() -> None:
     assert Places(made(SPECS["many"])[0]).batched[0]
-    reasons = {
-        "cnn": "faster, or safer, for Conv2d",
-        "hierarchy": "do not all read the same features",
-        "wide": "more than 20,000 parameters",
-    }
-    wide = {**SPECS["many"], "encoder": {"type": "mlp", "hidden": [256, 256]}}
-    for spec, reason in reasons.items():
-        batched, why = Places(made({**SPECS, "wide": wide}[spec])[0]).batched
+    many: dict[str, Any] = SPECS["many"]["tasks"]
+    reasons: list[tuple[dict[str, Any], str]] = [
+        (SPECS["mlp"], "for fewer than 8 tasks"),
+        ({**SPECS["cnn"], "tasks": many}, "faster, or safer, for ConvolutionBackward"),
+        (
+            {**HIERARCHY, "tasks": {**HIERARCHY["tasks"], **{t: {**many[t], "on": "high"} for t in list(many)[4:]}}},
+            "same",
+        ),
+        ({**SPECS["many"], "encoder": {"type": "mlp", "hidden": [256, 256]}}, "more than 20,000 parameters"),
+        ({**SPECS["many"], "encoder": "looks_at_values"}, "for NoRuleBackward"),
+    ]
+    for spec, reason in reasons:
+        batched, why = Places(made(spec)[0]).batched
         assert not batched
         assert reason in why
     batched, why = Places(made(SPECS["many"])[0], compiled=True).batched
     assert not batched
     assert "compiled" in why
+
+
+class NoRule(torch.autograd.Function):
+    """Its backward pass looks at values, for which a batched pass has no rule."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient / max(1.0, float(gradient.norm()))
+
+
+@encoders.register("looks_at_values")
+class LooksAtValues(nn.Module):
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_shape[0], 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return NoRule.apply(self.linear(x))
+
+
+@encoders.register("variational")
+class Variational(nn.Module):
+    """Some of its parameters take part in training only."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.mean, self.spread = nn.Linear(input_shape[0], 4), nn.Linear(input_shape[0], 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.mean(x)
+        return mean + self.spread(x).exp() * torch.randn_like(mean) if self.training else mean
+
+
+def test_what_only_training_reaches_is_found() -> None:
+    model, _ = made({**SPECS["mlp"], "encoder": "variational"})
+    assert len(Places(model).shared) == 4
+    assert model.training
+
+
+@pytest.mark.parametrize("look", [lambda output: output.detach().numpy(), lambda output: float(output.detach().mean())])
+def test_a_model_that_does_not_run_without_values_runs_with_zeros(look: Any) -> None:
+    model, _ = made(SPECS["mlp"])
+    seen: list[Any] = []
+    model.head("t0").register_forward_hook(lambda module, inputs, output: seen.append(look(output)))
+    before = torch.get_rng_state()
+    assert len(Places(model).shared) == 4
+    assert seen
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_model_that_fails_on_zeros_is_told_of() -> None:
+    model, _ = made(SPECS["mlp"])
+
+    def fail(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        raise ValueError(f"sum {float(output.detach().sum())}")
+
+    model.head("t0").register_forward_hook(fail)
+    with pytest.raises(SpecError, match=r"its forward pass fails on zeros \(ValueError: sum 0.*Use balancer = 'sum'"):
+        _ = Places(model).shared
+
+
+def test_the_last_layer_is_the_one_that_all_tasks_pass_last() -> None:
+    tasks = {**CASCADE["tasks"], "t0": {"outputs": 3, "on": "high"}}
+    model, _ = made(
+        {**CASCADE, "encoders": {**CASCADE["encoders"], "high": {"type": "mlp", "from": ["low"]}}, "tasks": tasks}
+    )
+    # Though the spec names it first.
+    assert all(any(p is q for q in model.scheme("high").parameters()) for p in Places(model).last_layer)
+    assert Places(model).last_layer
+    model, _ = made({**SPECS["mlp"], "encoder": "turned"})
+    assert [tuple(p.shape) for p in Places(model).last_layer] == [(3, 4)]
+
+
+@encoders.register("turned")
+class Turned(nn.Module):
+    """Makes its layers in another order than it calls them."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.last = nn.Linear(4, 3)
+        self.first = nn.Linear(input_shape[0], 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x))
 
 
 def test_gradients_at_parameters_are_found_in_the_graph() -> None:
@@ -144,12 +290,35 @@ def test_gradients_at_parameters_are_found_in_the_graph() -> None:
 def test_what_can_not_work_is_refused() -> None:
     model, _ = made({**SPECS["mlp"], "sharing": "none"})
     with pytest.raises(SpecError, match="share no parameter"):
-        Places(model).check(Weighted(model.tasks, "features"))
+        Places(model).check(Weighted(model.tasks, at="features"), "weighted")
     model, _ = made(SPECS["mlp"])
     with pytest.raises(SpecError, match="fp16"):
-        Places(model).check(Weighted(model.tasks, "features"), "fp16")
-    with pytest.raises(SpecError, match="at = 'parameters'"):
-        Places(model, compiled=True).check(Weighted(model.tasks, "features"))
+        Places(model).check(Weighted(model.tasks, at="features"), "weighted", "fp16")
+    with pytest.raises(SpecError, match="'weighted' at features can't work with compile.*Use at = 'parameters'"):
+        Places(model, compiled=True).check(Weighted(model.tasks, at="features"), "weighted")
+
+
+def test_tied_weights_behind_the_features_are_refused() -> None:
+    model, x = made({**SPECS["mlp"], "tasks": {name: {"outputs": 2} for name in ("a", "b", "c")}})
+    model.head("a").weight = model.head("b").weight
+    with pytest.raises(SpecError, match="'heads.a.weight' is shared by a, b. Use at = 'parameters'"):
+        Places(model).check(Weighted(model.tasks, at="features"), "weighted")
+    assert_gradients(model, x, Weighted(model.tasks, at="parameters"), model.tasks)
+
+
+def test_features_of_frozen_encoders_are_refused() -> None:
+    model, _ = made(CASCADE)
+    model.scheme("low").requires_grad_(False)
+    with pytest.raises(SpecError, match="all before them are frozen. Use at = 'parameters'"):
+        Places(model).check(Weighted(model.tasks, at="features"), "weighted")
+
+
+def test_gradients_are_taken_where_they_are() -> None:
+    model, x = made(SPECS["mlp"])
+    with pytest.raises(MtlkitError, match="only where the balancer takes them at features"):
+        Places(model).gradients("features", losses_of(model, x), None)
+    with pytest.raises(MtlkitError, match="found 'feature', expected one of the places parameters, features"):
+        Places(model).gradients("feature", losses_of(model, x), None)  # type: ignore[arg-type]
 
 
 def test_losses_below_zero_are_refused_where_a_balancer_needs_others() -> None:
@@ -167,6 +336,25 @@ def test_rows_that_are_not_finite_are_named() -> None:
     losses["t1"] = losses["t1"] * float("inf")
     with pytest.raises(NonFiniteGradients, match="t1"):
         _ = places.gradients("parameters", losses, None).gramian
+
+
+def test_a_loss_that_turns_negative_is_an_error_where_a_balancer_needs_others() -> None:
+    """A plugin's loss need not say whether it can."""
+
+    @losses.register("likelihood")
+    class Likelihood(nn.Module):
+        def __init__(self, outputs: int) -> None:
+            super().__init__()
+
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            return (output - target).square().mean() - 100.0
+
+    tasks = {"a": {"outputs": 1, "loss": "likelihood"}, "b": {"outputs": 1}}
+    model, x = made({**SPECS["mlp"], "tasks": tasks})
+    data = (x, {"a": torch.zeros(4, 1), "b": torch.zeros(4, 1)})
+    Trainer(model, max_steps=1, progress=False).fit(data)
+    with pytest.raises(MtlkitError, match="'geometric_mean' needs losses .* that of task 'a' is -.* at step 1"):
+        Trainer(model, max_steps=1, balancer="geometric_mean", progress=False).fit(data)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])

@@ -82,7 +82,18 @@ def test_what_is_not_known_is_nan() -> None:
     (record,) = trainer.history.gradients
     assert record["norm"].isnan().tolist() == [False, True, False]
     assert record["cosine"].isnan().tolist() == [[False, True, False], [True] * 3, [False, True, False]]
-    assert bool(record["weight"].isnan().all())
+    assert record["weight"].isnan().tolist() == [False, True, False]
+
+
+def test_weights_are_those_of_the_step() -> None:
+    """A batch of one task leaves nothing of the batch before."""
+    x, y = data(16)
+    first, second = (x[:8], {task: labels[:8] for task, labels in y.items()}), (x[8:], {"t1": y["t1"][8:]})
+    for balancer in ("upgrad", "mgda", "uw", "graddrop"):
+        trainer = fitted(GradientMonitor(every=1), given=[first, second], epochs=1, balancer=balancer)
+        one, other = (record["weight"].isnan().tolist() for record in trainer.history.gradients)
+        assert one == [balancer == "graddrop"] * 3
+        assert other == [True, False, True]
 
 
 @pytest.mark.parametrize(("every", "accumulate", "steps"), [(3, 1, [1, 4, 7]), (1, 2, [1, 2, 3, 4]), (100, 1, [1])])
@@ -117,6 +128,10 @@ def test_a_picture_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MtlkitError, match=r"file/p\.png: can't be written"):
         fitted(GradientMonitor(path=tmp_path / "file" / "p.png"))
+    with pytest.raises(MtlkitError, match=r"can't be written: it is a folder"):
+        fitted(GradientMonitor(path=tmp_path))
+    with pytest.raises(ValueError, match=r"path: found .*p\.pdf, expected the name of a \.png"):
+        GradientMonitor(path=tmp_path / "p.pdf")
 
 
 def test_without_matplotlib_the_picture_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +148,9 @@ def test_without_matplotlib_the_picture_is_refused_at_once(monkeypatch: pytest.M
 def test_where_nothing_is_shared_it_is_refused() -> None:
     with pytest.raises(SpecError, match="the tasks share no parameter"):
         fitted(GradientMonitor(), spec={**SPEC, "sharing": "none"})
-    with pytest.raises(ValueError, match="every: found 0"):
-        GradientMonitor(every=0)
+    for every in (0, True, 1.5):
+        with pytest.raises(ValueError, match=f"every: found {every}, expected a positive integer"):
+            GradientMonitor(every=every)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

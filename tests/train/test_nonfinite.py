@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlkit import NonFiniteError, Trainer, balancers, build_model
+from mtlkit import MtlkitError, NonFiniteError, Trainer, balancers, build_model
+from mtlkit.balancing import GramianBalancer
+from mtlkit.part import options_schema
 
 SPEC: dict[str, Any] = {
     "input": [1, 8, 8],
-    "encoder": {"type": "cnn", "channels": [4, 6], "dropout": 0.2},
+    "encoder": {"type": "cnn", "channels": [4, 6], "norm": "batch", "dropout": 0.2},
     "tasks": {name: {"outputs": 1} for name in ("a", "b", "c")},
 }
 BATCHES = 5
@@ -40,10 +42,17 @@ def trained(data: Any, **settings: Any) -> tuple[dict[str, Tensor], Any]:
     return model.state_dict(), history
 
 
+def parts() -> list[Any]:
+    """Every balancer, at each of its places."""
+    options = {name: options_schema(balancers[name]).model_fields.values() for name in balancers}
+    placed = [name for name, fields in options.items() if any(field.alias == "at" for field in fields)]
+    return [*balancers, *({"type": name, "at": "features"} for name in placed)]
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("name", list(balancers))
-def test_a_skipped_task_is_as_an_absent_one(name: str, accumulate: int) -> None:
-    how = {"balancer": name, "nonfinite": "skip_task", "accumulate": accumulate}
+@pytest.mark.parametrize("part", parts(), ids=str)
+def test_a_skipped_task_is_as_an_absent_one(part: Any, accumulate: int) -> None:
+    how = {"balancer": part, "nonfinite": "skip_task", "accumulate": accumulate}
     infinite, history = trained(batches("infinite"), **how)
     absent, _ = trained(batches(None), **how)
     assert history.epochs[0]["skipped"] == {"b": 1}
@@ -56,6 +65,36 @@ def test_by_default_it_stops_and_names_task_and_step(name: str) -> None:
     with pytest.raises(NonFiniteError, match="loss of task 'b' is inf at step 3") as caught:
         trained(batches("infinite"), balancer=name)
     assert (caught.value.task, caught.value.step) == ("b", 3)
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+@pytest.mark.parametrize("name", list(balancers))
+def test_a_batch_in_which_all_tasks_fail_is_as_none(name: str, lacking: bool) -> None:
+    """Also behind a batch that waits for it, with other tasks."""
+    given, without = batches(None), batches(None)
+    if lacking:
+        for some in (given, without):
+            del some[2][1]["a"]
+    given[3] = given[3][0], {task: torch.full((6, 1), torch.inf) for task in "abc"}
+    without[3] = without[3][0], {}
+    how = {"balancer": name, "nonfinite": "skip_task", "accumulate": 2}
+    failing, history = trained(given, **how)
+    assert history.epochs[0]["skipped"] == {"a": 1, "b": 1, "c": 1}
+    for key, value in trained(without, **how)[0].items():
+        assert torch.equal(failing[key], value), key
+
+
+@pytest.mark.parametrize("nonfinite", ["raise", "skip_task"])
+def test_a_balancer_that_makes_nan_of_finite_gradients_is_blamed_itself(nonfinite: str) -> None:
+    @balancers.register(f"makes_nan_{nonfinite}")
+    class MakesNaN(GramianBalancer):
+        def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
+            return gramian.diagonal() * float("nan")
+
+    with pytest.raises(
+        MtlkitError, match=rf"balancer 'makes_nan_{nonfinite}' made a gradient that is NaN .* at step 1"
+    ):
+        trained(batches(None), balancer=f"makes_nan_{nonfinite}", nonfinite=nonfinite)
 
 
 class _Rooted(torch.autograd.Function):
