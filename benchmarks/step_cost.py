@@ -237,7 +237,7 @@ def targets(problem: Problem, names: Sequence[str], rounds: int, steps: int) -> 
     """Ratios to `sum`, to the plain loop and to TorchJD, as Markdown."""
     best = {way: chunking(problem, way, steps) for way in WAYS}
     runs = {"sum": fitted(problem, "sum")}
-    without = places.Places(problem.model).batched[0] and problem.tasks >= places.FEW_TASKS
+    without = places.Places(problem.model).batched[0]
     for name in names:
         for at in ("features", "parameters"):
             runs[f"{name} {at}"] = fitted(problem, {"type": name, "at": at})
@@ -263,8 +263,7 @@ def every(problem: Problem, rounds: int, steps: int) -> str:
     """Every balancer's step, relative to `sum`, as Markdown."""
     runs, reasons = {"sum": fitted(problem, "sum")}, {}
     for name in balancers:
-        places = ("parameters", "features") if takes_gradients(name) else ("",)
-        for at in places:
+        for at in ("parameters", "features") if takes_gradients(name) else ("",):
             run = fitted(problem, {"type": name, "at": at} if at else name)
             try:
                 run(2)

@@ -201,6 +201,8 @@ def join(values: Sequence[tuple[Tensor, Mask]]) -> tuple[Tensor, Mask]:
 
 def pool(x: Tensor, mask: Mask, how: Pool) -> Tensor:
     """Features [B, D] of a sequence [B, T, D] or map [B, C, H, W]; of a vector, itself. Padding counts for nothing."""
+    if x.ndim == 4 and how == "mean":
+        return x.mean((2, 3))
     if x.ndim == 4:
         x = x.flatten(2).transpose(1, 2)  # [B, H*W, C]
     if x.ndim == 2:

@@ -179,14 +179,20 @@ class FeatureGradients(Gradients):
         crossing = {task for _, task in copies}
         tasks = [task for task in losses if task in crossing]
         private = [p for task in losses for p in own[task]]
-        whole = [] if border.frontier.simple else [_whole(losses[task], border) for task in tasks]
+        meetings = [] if border.frontier.simple else [x for x in border.meetings.values() if x.requires_grad]
+        whole = [
+            torch.autograd.grad(losses[t], meetings, retain_graph=True, allow_unused=True) for t in tasks if meetings
+        ]
         # One pass serves all tasks: each has copies of the features, and parameters, of its own.
         trained, wanted = [loss for loss in losses.values() if loss.requires_grad], [*private, *copies.values()]
         found = torch.autograd.grad(trained, wanted, retain_graph=retain_graph, allow_unused=True) if wanted else ()
         at_copies = zip(copies.items(), found[len(private) :], strict=True)
-        crossed = {key: torch.zeros_like(copy) if g is None else g for (key, copy), g in at_copies}
-        rows = whole or [_row(crossed, border, task) for task in tasks]
-        matrix = torch.stack(rows) if rows else torch.zeros(0, 0)
+        crossed = {key: g for (key, _), g in at_copies if g is not None}
+        roots = border.roots
+        if border.frontier.simple:
+            matrix = _matrix([*roots.values()], [[crossed.get((source, task)) for source in roots] for task in tasks])
+        else:
+            matrix = _matrix(meetings, whole)
         return FeatureGradients(tasks, matrix, _paired(private, found), border, crossed)
 
     def combine(self, weights: Tensor) -> None:
@@ -224,16 +230,12 @@ def _paired(parameters: Sequence[nn.Parameter], found: Sequence[Tensor | None]) 
     return {p: g for p, g in zip(parameters, found, strict=False) if g is not None}
 
 
-def _whole(loss: Tensor, border: Border) -> Tensor:
-    """The gradient of one task at all features where tasks meet, on every way."""
-    features = [x for x in border.meetings.values() if x.requires_grad]
-    found = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
-    flat = [(torch.zeros_like(z) if g is None else g).flatten() for z, g in zip(features, found, strict=True)]
-    return torch.cat(flat).float()
-
-
-def _row(crossed: Mapping[tuple[str, str], Tensor], border: Border, task: str) -> Tensor:
-    """The gradient of one task at its copies of all roots, zero where it has none."""
-    at = {source: crossed.get((source, task)) for source in border.roots}
-    flat = [(torch.zeros_like(border.roots[source]) if g is None else g).flatten() for source, g in at.items()]
-    return (flat[0] if len(flat) == 1 else torch.cat(flat)).float()
+def _matrix(features: Sequence[Tensor], rows: Sequence[Sequence[Tensor | None]]) -> Tensor:
+    """Rows [k, n] of gradients at some features, zero where a row has none."""
+    sizes = [x.numel() for x in features]
+    matrix = torch.empty(len(rows), sum(sizes), device=features[0].device if features else None)
+    for row, gradients in zip(matrix, rows, strict=True):
+        # Each gradient is copied once: with many tasks these are the largest tensors of a step.
+        for part, x, gradient in zip(row.split(sizes), features, gradients, strict=True):
+            _ = part.zero_() if gradient is None else part.view(x.shape).copy_(gradient)
+    return matrix
