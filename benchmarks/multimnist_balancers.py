@@ -1,10 +1,11 @@
 """Every balancer at its defaults on MultiMNIST.
 
-    python -m benchmarks.multimnist_balancers results.jsonl             # from the root of the repository
-    python -m benchmarks.multimnist_balancers results.jsonl --table
+    python -m benchmarks.multimnist_balancers benchmarks/multimnist_balancers.jsonl
+    python -m benchmarks.multimnist_balancers benchmarks/multimnist_balancers.jsonl --table
 
-Each run is a process of its own, on one thread: `multimnist.toml` with another balancer and seed. One line a run goes
-to the file, and runs that are in it already are left out. `--at features` runs those on the gradients at features.
+From the root of the repository. Each run is a process of its own, on one thread: `multimnist.toml` with another
+balancer and seed. One line a run goes to the file, with commit and machine, and runs that are in it already are left
+out; a second process with `--backwards` shares them. `--at features` runs those on the gradients at features.
 `--table` prints what is there, and measures what a step costs in time, relative to `sum`, and in memory.
 """
 
@@ -13,15 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import subprocess
 from itertools import accumulate
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mtlkit import balancers, runfile
+from mtlkit.bench.machine import machine
 from mtlkit.errors import NonFiniteError
 from mtlkit.part import options_schema
 from mtlkit.train import Trainer
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--at", choices=["parameters", "features"], default="parameters")
     parser.add_argument("--names", nargs="*", default=list(balancers))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--backwards", action="store_true", help="from the last name, for a second process beside")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     names = [name for name in arguments.names if arguments.at == "parameters" or takes_gradients(name)]
@@ -48,7 +52,7 @@ def main() -> None:
     # Forked, to share the data.
     processes = multiprocessing.get_context("fork")
     for seed in arguments.seeds:
-        for name in names:
+        for name in names[:: -1 if arguments.backwards else 1]:
             key = {"balancer": name, "at": arguments.at if takes_gradients(name) else None, "seed": seed}
             if any(key.items() <= one.items() for one in read(arguments.results)):
                 continue
@@ -75,8 +79,10 @@ def measure(run: runfile.RunFile, examples: Any, key: dict[str, Any], results: P
             "seconds_a_step": sum(one["seconds"] for one in history.epochs) / trainer.step,
             **{task: scores["accuracy"] for task, scores in trainer.evaluate(examples.test).items()},
         }
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    where = {"commit": commit, "processor": machine()["processor"], "torch": torch.__version__}
     with results.open("a") as file:
-        file.write(json.dumps({**key, **found}) + "\n")
+        file.write(json.dumps({**key, **found, **where}) + "\n")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -98,11 +104,18 @@ def table(runs: list[dict[str, Any]], run: runfile.RunFile, examples: Any) -> st
     ]
     for row, ((name, at), part) in enumerate(zip(keys, parts, strict=True), 1):
         ours = [one for one in runs if (one["balancer"], one["at"] or "") == (name, at) and "error" not in one]
-        accuracies = [f"{100 * mean(one[task] for one in ours):.1f}" if ours else "-" for task in ("left", "right")]
+        accuracies = [spread([100 * one[task] for one in ours]) for task in ("left", "right")]
         ratio = median(one[row] / one[0] for one in seconds)
         cells = [str(len(ours)), *accuracies, f"{ratio:.2f}", f"{memory(run, examples, few, part):.0f}"]
         lines.append(f"| `{name}` | {at} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and, of several, standard deviation."""
+    if not values:
+        return "-"
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def made(run: runfile.RunFile, examples: Any, part: dict[str, Any], **how: Any) -> Trainer:

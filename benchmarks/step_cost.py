@@ -19,6 +19,7 @@ of one round, since what else the machine does changes from minute to minute. Th
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 import warnings
@@ -260,24 +261,22 @@ def targets(problem: Problem, names: Sequence[str], rounds: int, steps: int) -> 
 
 
 def every(problem: Problem, rounds: int, steps: int) -> str:
-    """Every balancer's step, relative to `sum`, as Markdown."""
-    runs, reasons = {"sum": fitted(problem, "sum")}, {}
-    for name in balancers:
-        for at in ("parameters", "features") if takes_gradients(name) else ("",):
-            run = fitted(problem, {"type": name, "at": at} if at else name)
-            try:
-                run(2)
-            except (MtlkitError, ImportError, ArithmeticError, RuntimeError, ValueError) as error:
-                reasons[f"`{name}` {at}".strip()] = str(error)
-            else:
-                runs[f"{name} {at}"] = run
-    found = measured(runs, rounds, steps)
+    """Every balancer's step, relative to `sum`, as Markdown. Each takes turns with `sum` alone, to be close to it."""
+    plain, seconds, failed = fitted(problem, "sum"), list[float](), list[str]()
     rows = []
     for name in balancers:
-        alone = ratio(found, f"{name} parameters" if takes_gradients(name) else f"{name} ", "sum")
-        rows.append((name, [alone, ratio(found, f"{name} features", "sum")]))
-    head = f"### {problem.trunk}, {problem.tasks} tasks: a step of `sum` is {median(found['sum']) * 1e3:.2f} ms"
-    failed = [f"{name}: {reason}" for name, reason in reasons.items()]
+        ratios = {"": math.nan, "parameters": math.nan, "features": math.nan}
+        for at in ("parameters", "features") if takes_gradients(name) else ("",):
+            runs = {"sum": plain, name: fitted(problem, {"type": name, "at": at} if at else name)}
+            try:
+                found = measured(runs, rounds, steps)
+            except (MtlkitError, ImportError, ArithmeticError, RuntimeError, ValueError) as error:
+                failed.append(f"`{name}` {at}: {error}")
+                continue
+            seconds += found["sum"]
+            ratios[at] = ratio(found, name, "sum")
+        rows.append((name, [ratios["parameters"] if takes_gradients(name) else ratios[""], ratios["features"]]))
+    head = f"### {problem.trunk}, {problem.tasks} tasks: a step of `sum` is {median(seconds) * 1e3:.2f} ms"
     return "\n".join([head, "", table(["balancer", "step/sum", "at features/sum"], rows), *failed])
 
 

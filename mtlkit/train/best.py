@@ -8,6 +8,9 @@ if best.exhausted(epoch):
 
 from __future__ import annotations
 
+import math
+import warnings
+
 from torch import Tensor
 
 from mtlkit.model import Model
@@ -23,6 +26,10 @@ class Best:
         self.weights: dict[str, Tensor] = {}
 
     def see(self, epoch: int, loss: float, model: Model) -> None:
+        if self.patience and not math.isfinite(loss):
+            warnings.warn(
+                f"the validation loss of epoch {epoch} is {loss}: an epoch like that is never the best", stacklevel=3
+            )
         if self.patience and loss < self.loss:
             self.epoch, self.loss = epoch, loss
             self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -292,7 +292,8 @@ def test_an_epoch_whose_validation_loss_is_nan_is_never_the_best() -> None:
             if trainer.step == 2:
                 nn.init.constant_(trainer.model.head("value").weight, math.nan)
 
-    model, trainer = trained(examples(8), examples(8, seed=5), epochs=2, patience=5, callbacks=[Break()])
+    with pytest.warns(UserWarning, match="validation loss of epoch 2 is nan: an epoch like that is never the best"):
+        model, trainer = trained(examples(8), examples(8, seed=5), epochs=2, patience=5, callbacks=[Break()])
     assert trainer.history.best_epoch == 1
     assert model.head("value").weight.isfinite().all()
 
