@@ -99,6 +99,10 @@ class Balancer(nn.Module):
         """Leave the gradients of one batch in `.grad`."""
         raise NotImplementedError
 
+    def takes_negative(self, task: str) -> bool:
+        """Whether the loss of a task may be negative."""
+        return not self.nonnegative
+
     def after_step(self, losses: Callable[[], Mapping[str, Tensor]]) -> None:
         """Called after each optimiser step.
 
@@ -137,18 +141,20 @@ class LossBalancer(Balancer):
             self.weights = {tasks[0]: torch.ones(())}
             return
         losses = torch.stack(list(step.losses.values()))
+        self.weights = {}
         if not losses.requires_grad:
             # All that these tasks reach is frozen.
             return
         losses.retain_grad()
         combined = self.combine(losses, tasks)
-        if combined.shape or not combined.requires_grad:
+        if _shape(combined) != [] or not combined.requires_grad:
+            found = f"{_shape(combined)}{' without a gradient' if _shape(combined) == [] else ''}"
             raise PluginError(
-                f"balancer {type(self).__name__} combined the losses into {list(combined.shape)}"
-                f"{'' if combined.requires_grad else ' without a gradient'}, expected a scalar to minimise"
+                f"balancer {type(self).__name__} combined the losses into {found}, expected a scalar to minimise"
             )
         step.backward(combined)
-        assert losses.grad is not None
+        if losses.grad is None:
+            raise PluginError(f"balancer {type(self).__name__} combined the losses into what does not depend on them")
         self.weights = dict(zip(tasks, losses.grad, strict=True))
 
     def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
@@ -187,12 +193,12 @@ class GradientBalancer(Balancer):
 
     def _combine(self, gradients: TaskGradients, weights: Tensor) -> None:
         """Leave the rows' sum under these weights [k] in `.grad`."""
-        found = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        if found != [len(gradients.tasks)]:
+        if _shape(weights) != [len(gradients.tasks)]:
             raise PluginError(
-                f"balancer {type(self).__name__} gave weights {found} for the tasks "
+                f"balancer {type(self).__name__} gave weights {_shape(weights)} for the tasks "
                 f"{', '.join(gradients.tasks)}, expected [{len(gradients.tasks)}]: one for each task of the step"
             )
+        weights = weights.detach()
         self.weights = dict(zip(gradients.tasks, weights, strict=True))
         gradients.combine(weights)
 
@@ -234,12 +240,12 @@ class MatrixBalancer(GradientBalancer):
         largest = matrix.abs().amax()
         scale = torch.where(largest > 0, largest, torch.ones_like(largest))
         gradient = self.aggregate(matrix / scale, gradients.tasks)
-        if gradient.shape != matrix.shape[1:]:
+        if _shape(gradient) != list(matrix.shape[1:]):
             raise PluginError(
-                f"balancer {type(self).__name__} gave a gradient {list(gradient.shape)} for rows {list(matrix.shape)}, "
+                f"balancer {type(self).__name__} gave a gradient {_shape(gradient)} for rows {list(matrix.shape)}, "
                 f"expected {list(matrix.shape[1:])}"
             )
-        gradients.place(gradient * scale)
+        gradients.place(gradient.detach() * scale)
 
     def aggregate(self, matrix: Tensor, tasks: tuple[str, ...]) -> Tensor:
         """The gradient [n].
@@ -249,6 +255,11 @@ class MatrixBalancer(GradientBalancer):
             tasks: their names.
         """
         raise NotImplementedError
+
+
+def _shape(found: object) -> list[int] | str:
+    """The shape of a tensor, as a message shows it; of anything else its type."""
+    return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
 
 
 class NonFiniteGradients(ArithmeticError):

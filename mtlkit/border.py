@@ -107,6 +107,12 @@ class Border:
     roots: dict[str, Tensor] = field(default_factory=dict)
     meetings: dict[str, Tensor] = field(default_factory=dict)
 
+    def clear(self) -> None:
+        """Forget what crossed."""
+        self.copies.clear()
+        self.roots.clear()
+        self.meetings.clear()
+
     def read(self, source: str, reader: str, value: tuple[Tensor, Mask]) -> tuple[Tensor, Mask]:
         """The features of `source` as `reader` gets them."""
         x, mask = value

@@ -41,12 +41,16 @@ class WeightingBalancer(GramianBalancer):
         self._preference = None if preference is None else self.by_task(preference, "preference", 1.0)
 
     def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        if self._preference is not None:
-            present = self._preference[self.rows(tasks)].to(gramian)
-            # Only ratios count, so that a preference doesn't make longer steps.
-            self._weighting.pref_vector = present / present.sum()
+        self._prefer(tasks, gramian)
         weights: Tensor = self._weighting(gramian)
         return weights
+
+    def _prefer(self, tasks: tuple[str, ...], like: Tensor) -> None:
+        """Tell TorchJD's method how much the present tasks count."""
+        if self._preference is not None:
+            present = self._preference[self.rows(tasks)].to(like)
+            # Only ratios count, so that a preference doesn't make longer steps.
+            self._weighting.pref_vector = present / present.sum()
 
 
 def rows_like(gramian: Tensor) -> Tensor:

@@ -40,4 +40,6 @@ class ConFIG(WeightingBalancer):
         # The result lies in the span of the rows. Of the rows themselves, millions of values long, a pseudo-inverse in
         # float32 takes every singular value for zero.
         alike = rows_like(gramian)
-        return super().weigh(alike, tasks) @ torch.linalg.pinv(alike)
+        self._prefer(tasks, alike)
+        # TorchJD has no weighting for it, only what makes a gradient of rows.
+        return self._weighting(alike) @ torch.linalg.pinv(alike)

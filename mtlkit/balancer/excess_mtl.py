@@ -61,7 +61,10 @@ class ExcessMTL(GradientBalancer):
             tasks: their names.
         """
         if self._squares.shape[1] != matrix.shape[1]:
-            # The first batch, or the first after parameters were frozen.
+            # The first batch; or parameters were frozen or freed, and all that was measured is of others.
+            for value in (self._log_weights, self._warmed, self._warmups, self._steps):
+                value.zero_()
+            self._first.fill_(-1.0)
             self._squares = matrix.new_zeros(len(self.tasks), matrix.shape[1])
         rows = self.rows(tasks).to(matrix.device)
         self._steps += 1

@@ -46,11 +46,13 @@ class FAMO(LossBalancer):
         min_losses: dict[str, float] | None = None,
     ) -> None:
         super().__init__(tasks)
-        self.nonnegative = all(least >= 0 for least in (min_losses or {}).values())
         self.register_buffer("_min_losses", self.by_task(min_losses, "min_losses", 0.0), persistent=False)
         self._adam = AdamByTask(torch.zeros(len(self.tasks)), lr, weight_decay)
         # TorchJD's FAMO of the last batch, until the step is made. In a tuple, to be no submodule.
         self._last: tuple[tuple[str, ...], Any] | None = None
+
+    def takes_negative(self, task: str) -> bool:
+        return bool(self._min_losses[self._row[task]] < 0)
 
     def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
         from torchjd.scalarization import FAMO

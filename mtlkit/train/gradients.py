@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.border import Border
+from mtlkit.errors import PluginError
 
 Grads = dict[nn.Parameter, Tensor]
 Own = Mapping[str, Sequence[nn.Parameter]]
@@ -142,10 +143,12 @@ def batched_at_parameters(
     """One backward pass to the features for all tasks, and one batched one through the trunk."""
     there = FeatureGradients.of(own, losses, border, retain_graph)
     k = len(there.tasks)
-    rows = there.split(there.matrix)
-    roots = [border.roots[source] for source in rows]
+    rows = {border.roots[source]: row for source, row in there.split(there.matrix).items()}
+    rows = {root: row for root, row in rows.items() if root.requires_grad}
+    if not k or not rows:
+        return ParameterGradients((), there.matrix[:0], there.own, shared, frozenset())
     found = torch.autograd.grad(
-        roots, shared, list(rows.values()), retain_graph=retain_graph, allow_unused=True, is_grads_batched=True
+        list(rows), shared, list(rows.values()), retain_graph=retain_graph, allow_unused=True, is_grads_batched=True
     )
     parts = [*zip(shared, found, strict=True)]
     matrix = torch.cat([p.new_zeros(k, p.numel()) if g is None else g.reshape(k, -1) for p, g in parts], dim=1)
@@ -174,8 +177,7 @@ class FeatureGradients(Gradients):
     @staticmethod
     def of(own: Own, losses: Mapping[str, Tensor], border: Border, retain_graph: bool = False) -> FeatureGradients:
         """The gradients of the losses of a forward pass that kept `border`."""
-        # A head that others read is run also where its task has no label; and what is frozen has no gradient.
-        copies = {key: x for key, x in border.copies.items() if key[1] in losses and x.requires_grad}
+        copies = {key: x for key, x in border.copies.items() if x.requires_grad}
         crossing = {task for _, task in copies}
         tasks = [task for task in losses if task in crossing]
         private = [p for task in losses for p in own[task]]
@@ -192,7 +194,7 @@ class FeatureGradients(Gradients):
         if border.frontier.simple:
             matrix = _matrix([*roots.values()], [[crossed.get((source, task)) for source in roots] for task in tasks])
         else:
-            matrix = _matrix(meetings, whole)
+            matrix = _matrix(meetings, whole or [()] * len(tasks))
         return FeatureGradients(tasks, matrix, _paired(private, found), border, crossed)
 
     def combine(self, weights: Tensor) -> None:
@@ -208,6 +210,11 @@ class FeatureGradients(Gradients):
         self._send(sent)
 
     def place(self, gradient: Tensor) -> None:
+        if not self.border.frontier.simple:
+            raise PluginError(
+                "a gradient made at features can't be sent back where encoders or tasks read one another's; weights "
+                "can. Let the balancer declare needs_matrix = True, so that it is refused there in time"
+            )
         self._set_own()
         if self.tasks:
             self._send(self.split(gradient))
@@ -227,7 +234,15 @@ class FeatureGradients(Gradients):
 
 
 def _paired(parameters: Sequence[nn.Parameter], found: Sequence[Tensor | None]) -> Grads:
-    return {p: g for p, g in zip(parameters, found, strict=False) if g is not None}
+    """The gradients by parameter, each a tensor of its own: they are clipped and added to in place."""
+    paired: Grads = {}
+    seen: set[int] = set()
+    for parameter, gradient in zip(parameters, found, strict=False):
+        if gradient is not None:
+            alone = gradient.is_contiguous() and gradient.data_ptr() not in seen
+            paired[parameter] = gradient if alone else gradient.clone(memory_format=torch.contiguous_format)
+            seen.add(gradient.data_ptr())
+    return paired
 
 
 def _matrix(features: Sequence[Tensor], rows: Sequence[Sequence[Tensor | None]]) -> Tensor:

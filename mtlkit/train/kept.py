@@ -7,32 +7,38 @@ kept.restore()                          # random state, buffers and the balancer
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mtlkit.balancing import Balancer
 
 
 class Kept:
-    """The random state and, where asked for, a model's buffers and all that a balancer knows.
+    """The random state and, where asked for, a model's buffers and what a balancer knows.
 
     Args:
         model: whose buffers are kept; none if left out.
-        balancer: whose state and attributes are kept; none if left out.
+        balancer: whose state is kept, with its attributes and what its lists and dicts hold; none if left out.
     """
 
     def __init__(self, model: nn.Module | None = None, balancer: Balancer | None = None) -> None:
         self.balancer = balancer
         self.cpu = torch.get_rng_state()
         self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        self.buffers: list[tuple[Tensor, Tensor]] = []
-        if model is not None:
-            self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        modules = [] if model is None else [*model.modules()]
+        self.buffers = [
+            (module._buffers, name, buffer, buffer.clone())
+            for module in modules
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
         if balancer is not None:
             self.state = copy.deepcopy(balancer.state_dict())
             # What is no state of a run may still be of one step: the weights, what `after_step` waits for.
-            self.attributes = dict(vars(balancer))
+            self.attributes = _copied(vars(balancer))
 
     def restore(self) -> None:
         """Put it all back."""
@@ -40,9 +46,18 @@ class Kept:
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
         with torch.no_grad():
-            for buffer, value in self.buffers:
+            for buffers, name, buffer, value in self.buffers:
+                # A module may have put another tensor in its place.
+                buffers[name] = buffer
                 buffer.copy_(value)
         if self.balancer is not None:
             vars(self.balancer).clear()
-            vars(self.balancer).update(self.attributes)
+            vars(self.balancer).update(_copied(self.attributes))
             self.balancer.load_state_dict(self.state)
+
+
+def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes; of what can be added to, a copy, so that it stays as it is now."""
+    return {
+        name: copy.copy(value) if isinstance(value, list | dict | set) else value for name, value in attributes.items()
+    }

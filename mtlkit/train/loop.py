@@ -42,7 +42,9 @@ class Loop:
         self.balancer = trainer.balancer
         # A plugin's loss need not say whether it can be negative.
         self.unsure = [
-            task for task in self.losses if self.balancer.nonnegative and not hasattr(self.losses[task], "nonnegative")
+            task
+            for task, loss in self.losses.items()
+            if not self.balancer.takes_negative(task) and not hasattr(loss, "nonnegative")
         ]
         self.skips = trainer.settings["nonfinite"] == "skip_task"
         # With fp16 infinite gradients are part of the scaler's search for a scale.
@@ -249,7 +251,7 @@ class Loop:
 
     def _recomputed(self, group: Group, tasks: tuple[str, ...]) -> dict[str, Tensor]:
         """The weighted losses of a step under the parameters of now; buffers and random draws stay as they are."""
-        kept = Kept(self.model, self.balancer)
+        kept = Kept(self.model)
         with torch.no_grad():
             losses = self._weighted(self._losses(group, tasks)[0])
         kept.restore()

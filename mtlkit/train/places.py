@@ -44,12 +44,13 @@ class Places:
 
     def __init__(self, model: Model, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
-        self._trained = [p.requires_grad for p in model.parameters()]
+        self._trained = _trained(model)
 
     @property
     def outdated(self) -> bool:
-        """Whether parameters have been frozen or freed since."""
-        return self._trained != [p.requires_grad for p in self.model.parameters()]
+        """Whether parameters have been frozen, freed or replaced since."""
+        now = _trained(self.model)
+        return len(now) != len(self._trained) or any(p is not q for p, q in zip(now, self._trained, strict=True))
 
     @cached_property
     def _reach(self) -> Reach:
@@ -79,10 +80,10 @@ class Places:
     @cached_property
     def last_layer(self) -> list[nn.Parameter]:
         """The weights of the last layer that all tasks share: none where there is no such layer."""
-        for module in reversed(self._reach.called):
+        for name in reversed(self._reach.called):
             weights = [
                 p
-                for p in module.parameters(recurse=False)
+                for p in self.model.get_submodule(name).parameters(recurse=False)
                 if p.ndim > 1 and len(self.reach.get(p, ())) == len(self.model.tasks)
             ]
             if weights:
@@ -124,8 +125,8 @@ class Places:
         """
         if len(self.model.tasks) == 1:
             return
-        for task in self.model.tasks if balancer.nonnegative else ():
-            if not getattr(self.model.loss(task), "nonnegative", True):
+        for task in self.model.tasks:
+            if not balancer.takes_negative(task) and not getattr(self.model.loss(task), "nonnegative", True):
                 loss = self.model.graph.tasks[task].loss["type"]
                 raise _refused(name, f"needs losses that are never negative, and the {loss!r} of task {task!r} may be")
         if balancer.at is None:
@@ -214,6 +215,10 @@ class Places:
         if border is not None and border.copies and len(losses) >= FEW_TASKS and self.batched[0]:
             return batched_at_parameters(losses, self.shared, self.own, border, retain_graph)
         return at_parameters(losses, self.shared, self.own, self.sharing, retain_graph)
+
+
+def _trained(model: Model) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _refused(name: str, message: str) -> SpecError:

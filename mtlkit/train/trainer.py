@@ -125,9 +125,9 @@ class Trainer:
         """Optimiser steps taken in the current fit."""
         self._stop_reason = ""
         self._run = torch.compile(model) if compile else model
-        if compile and (self.callbacks or self.balancer.at is not None):
-            # Tasks' gradients are taken one by one then, by a callback perhaps, and a compiled backward pass may else
-            # write into what the next task's pass needs.
+        if compile:
+            # Tasks' gradients may be taken one by one, by a balancer, a callback, or to find the one that isn't finite;
+            # a compiled backward pass may else write into what the next task's pass needs.
             torch._functorch.config.donated_buffer = False
 
     def fit(self, train: Any, valid: Any = None) -> History:

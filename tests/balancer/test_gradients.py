@@ -141,7 +141,7 @@ def test_more_outliers_than_the_tasks_allow_are_refused(name: str, options: dict
     balancers[name](TASKS[:1], **options)
 
 
-@pytest.mark.parametrize("given", [[1.0, 1.0, 1.0], torch.ones(2), torch.ones(3, 1)])
+@pytest.mark.parametrize("given", [[1.0, 1.0, 1.0], None, torch.ones(2), torch.ones(3, 1)])
 def test_weights_that_are_not_one_a_task_are_an_error(given: Any) -> None:
     class Wrong(GramianBalancer):
         def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit import balancers
-from mtlkit.balancing import At, GramianBalancer, LossBalancer
+from mtlkit.balancing import At, GramianBalancer, LossBalancer, Step
 from mtlkit.testing import check_balancer
 
 
@@ -73,11 +73,31 @@ class Forgetful(LossBalancer):
         return losses.sum() / self.steps
 
 
+class Half(LossBalancer):
+    """It changes how a single task is trained."""
+
+    def backward(self, step: Step) -> None:
+        step.backward(sum(step.losses.values(), torch.zeros(())) / 2)
+
+
+class Window(LossBalancer):
+    """Its three values are not those of three tasks."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(tasks)
+        self.register_buffer("window", torch.zeros(3))
+
+    def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
+        self.window = torch.cat([self.window[1:], losses.detach().mean()[None]])
+        return losses.sum()
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         (NaNOnEqualRows, "on losses that are the same: the gradient of .* is not finite"),
         (NaNAtFeatures, "at features on losses times 1: the gradient of .* is not finite"),
+        (Half, "changes the training of a single task"),
         (FirstTwice, "depends on the order of the tasks; declare symmetric = False"),
         (OneParameter, "a step without a task changes what 'scale' knows of it"),
         (OneAverage, "a step without a task changes what 'average' knows of it"),
@@ -95,3 +115,5 @@ def test_what_is_right_passes() -> None:
     balancers.register("right_ones")(Ones)
     check_balancer("right_ones")
     check_balancer("right_ones", at="features")
+    balancers.register("right_window")(Window)
+    check_balancer("right_window")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlkit import MtlkitError, SpecError, Trainer, build_model, encoders, losses
+from mtlkit import MtlkitError, SpecError, Trainer, build_model, encoders, heads, losses
 from mtlkit.balancing import At, Balancer, GramianBalancer, MatrixBalancer, NonFiniteGradients
 from mtlkit.model import Model
 from mtlkit.train.gradients import inner_products
@@ -46,7 +46,30 @@ APART = {
     "encoders": {"one": {"type": "mlp", "hidden": [5]}, "other": {"type": "mlp", "hidden": [5]}},
     "tasks": {f"t{i}": {"outputs": 2, "on": "one" if i < 2 else "other"} for i in range(4)},
 }
+# So many that their passes through the trunks are made in one.
+CROWDS = {
+    "input": [6],
+    "encoders": {"one": {"type": "mlp", "hidden": [5]}, "other": {"type": "mlp", "hidden": [5]}},
+    "tasks": {f"t{i}": {"outputs": 1, "on": "one" if i < 9 else "other"} for i in range(18)},
+}
+# Tasks on a trunk, of which one is read by another encoder's.
+READING = {
+    "input": [6],
+    "encoders": {
+        "low": {"type": "mlp", "hidden": [8]},
+        "other": {"type": "mlp", "hidden": [5]},
+        "high": {"type": "mlp", "hidden": [5], "from": ["other", "task:t0"]},
+    },
+    "tasks": {
+        "t0": {"outputs": 3, "on": "low", "loss": "cross_entropy"},
+        "t1": {"outputs": 1, "on": "low"},
+        "t2": {"outputs": 1, "on": "high"},
+        "t3": {"outputs": 1, "on": "high"},
+    },
+}
 SPECS: dict[str, dict[str, Any]] = {
+    "crowds": CROWDS,
+    "reading": READING,
     "cascade": CASCADE,
     "apart": APART,
     "mlp": {"input": [6], "encoder": {"type": "mlp", "hidden": [8, 8]}, "tasks": TASKS},
@@ -64,7 +87,7 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "hierarchy": HIERARCHY,
 }
-WEIGHTS = torch.tensor([0.5, 2.0, 1.5, 3.0, 0.25, 1.0, 0.75, 4.0, 1.25])
+WEIGHTS = torch.tensor([0.5, 2.0, 1.5, 3.0, 0.25, 1.0, 0.75, 4.0, 1.25] * 2)
 
 
 class Weighted(GramianBalancer):
@@ -124,7 +147,7 @@ SOME = {"all": slice(None), "first": slice(2), "last": slice(-2, None), "one": s
 def test_weighted_rows_are_the_gradients_of_autograd(spec: str, at: At, kind: type, some: str) -> None:
     model, x = made(SPECS[spec])
     balancer = kind(model.tasks, at=at)
-    if kind is Summed and at == "features" and spec in ("hierarchy", "cascade"):
+    if kind is Summed and at == "features" and spec in ("hierarchy", "cascade", "reading"):
         with pytest.raises(SpecError, match="at = 'parameters'"):
             Places(model).check(balancer, "summed")
         return
@@ -141,6 +164,10 @@ def test_weighted_rows_are_the_gradients_of_autograd(spec: str, at: At, kind: ty
         ("cascade", ["heads.t0"]),
         ("hierarchy", ["encoders.low.trunk.0."]),
         ("mlp", ["heads.t0"]),
+        ("many", ["heads.t0"]),
+        ("crowds", ["encoders.one."]),
+        ("crowds", ["encoders.one.", "heads.t0"]),
+        ("reading", ["encoders.low."]),
     ],
 )
 def test_what_is_frozen_stays_out_of_it(spec: str, frozen: list[str], at: At) -> None:
@@ -149,7 +176,7 @@ def test_what_is_frozen_stays_out_of_it(spec: str, frozen: list[str], at: At) ->
     assert names
     for name in names:
         model.get_parameter(name).requires_grad_(False)
-    for some in (model.tasks, model.tasks[:2], model.tasks[-2:]):
+    for some in (model.tasks, model.tasks[:2], model.tasks[-2:], model.tasks[:9], model.tasks[-9:]):
         model.zero_grad()
         assert_gradients(model, x, Weighted(model.tasks, at=at), some)
 
@@ -229,19 +256,105 @@ class Variational(nn.Module):
 
 def test_what_only_training_reaches_is_found() -> None:
     model, _ = made({**SPECS["mlp"], "encoder": "variational"})
+    model.eval()
     assert len(Places(model).shared) == 4
-    assert model.training
+    assert not any(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("look", [lambda output: output.detach().numpy(), lambda output: float(output.detach().mean())])
+def refuse_meta(output: Tensor) -> None:
+    assert output.device.type != "meta"
+
+
+@pytest.mark.parametrize(
+    "look", [lambda output: output.detach().numpy(), lambda output: float(output.mean()), refuse_meta]
+)
 def test_a_model_that_does_not_run_without_values_runs_with_zeros(look: Any) -> None:
-    model, _ = made(SPECS["mlp"])
+    """It and the random state stay as they are."""
+    model, _ = made({**SPECS["mlp"], "encoder": {"type": "mlp", "hidden": [8], "norm": "batch", "dropout": 0.5}})
     seen: list[Any] = []
     model.head("t0").register_forward_hook(lambda module, inputs, output: seen.append(look(output)))
-    before = torch.get_rng_state()
+    before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     assert len(Places(model).shared) == 4
     assert seen
-    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class First(nn.Module):
+    """Sets itself up by the first batch that it sees."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.linear, self.seen = nn.Linear(input_shape[0], 4), False
+        self.output_shape = (4,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = True
+        return self.linear(x)
+
+
+def test_the_first_batch_that_a_model_sees_is_the_first_of_training() -> None:
+    encoders.register("first")(First)
+    model, _ = made({**SPECS["mlp"], "encoder": "first"})
+    trunk: Any = model.scheme("encoder").trunk
+    trunk.seen = False
+    assert len(Places(model).shared) == 2
+    assert not trunk.seen
+
+
+class LeftOut(nn.Module):
+    """Leaves layers out at random while it trains, and takes one of two by what it sees."""
+
+    def __init__(self, input_shape: tuple[int, ...], *, whole: bool = True) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(input_shape[0], input_shape[0]) for _ in range(6))
+        self.choice, self.whole = nn.ModuleList(nn.Linear(input_shape[0], 4) for _ in range(2)), whole
+        self.output_shape = (4,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers if self.training or self.whole else ():
+            if not self.training or float(torch.rand((), device="cpu")) < 0.5:
+                x = x + layer(x)
+        return self.choice[int(x.mean() > 0)](x)
+
+
+@pytest.mark.parametrize("at", ["parameters", "features"])
+def test_what_is_left_out_at_random_or_by_values_is_trained(at: str) -> None:
+    encoders.register(f"left_out_{at}")(LeftOut)
+    model, _ = made({**SPECS["mlp"], "encoder": f"left_out_{at}"})
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    x = torch.randn(64, 6)
+    y = {task: torch.randn(64, one["outputs"]) for task, one in TASKS.items()}
+    Trainer(model, epochs=3, batch_size=4, balancer={"type": "upgrad", "at": at}, progress=False).fit((x, y))
+    assert not [key for key, value in model.named_parameters() if torch.equal(value, before[key])]
+
+
+def test_two_parameters_of_one_gradient_have_one_each() -> None:
+    """Gradients are clipped and added to in place."""
+
+    class Added(nn.Module):
+        def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+            super().__init__()
+            self.one, self.other = (nn.Parameter(torch.randn(outputs, input_shape[0])) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.one + self.other).T
+
+    heads.register("added")(Added)
+    spec = {**SPECS["mlp"], "tasks": {task: {"outputs": 2, "head": "added"} for task in ("a", "b")}}
+    x, y = torch.randn(8, 6), {task: torch.randn(8, 2) for task in ("a", "b")}
+    for at in ("parameters", "features"):
+        trained = []
+        for accumulate, size in ((1, 8), (2, 4)):
+            model, _ = made(spec)
+            how: dict[str, Any] = {"batch_size": size, "accumulate": accumulate, "clip_norm": 0.1, "epochs": 1}
+            sgd = {"type": "sgd", "lr": 1.0}
+            # Of two tasks it is the mean, which two halves of a batch do not change.
+            balancer = {"type": "krum", "at": at}
+            Trainer(model, balancer=balancer, optimizer=sgd, progress=False, **how).fit((x, y))
+            trained.append(model.state_dict())
+        for key, value in trained[0].items():
+            torch.testing.assert_close(trained[1][key], value, rtol=1e-3, atol=1e-5)
 
 
 def test_a_model_that_fails_on_zeros_is_told_of() -> None:

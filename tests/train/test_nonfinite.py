@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlkit import MtlkitError, NonFiniteError, Trainer, balancers, build_model
-from mtlkit.balancing import GramianBalancer
+from mtlkit.balancing import GramianBalancer, LossBalancer
 from mtlkit.part import options_schema
 
 SPEC: dict[str, Any] = {
@@ -21,7 +22,7 @@ BATCHES = 5
 
 
 def batches(bad: str | None) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """Five batches; in the third the targets of "b" are infinite, or not there."""
+    """Five batches; in the third the targets of "b" are infinite, not there, or as in the others."""
     torch.manual_seed(1)
     made = []
     for i in range(BATCHES):
@@ -29,7 +30,7 @@ def batches(bad: str | None) -> list[tuple[Tensor, dict[str, Tensor]]]:
         x = torch.randn(6, 1, 8, 8)
         if i == 2 and bad == "infinite":
             y["b"] = torch.full((6, 1), torch.inf)
-        elif i == 2:
+        elif i == 2 and bad is None:
             del y["b"]
         made.append((x, y))
     return made
@@ -82,6 +83,57 @@ def test_a_batch_in_which_all_tasks_fail_is_as_none(name: str, lacking: bool) ->
     assert history.epochs[0]["skipped"] == {"a": 1, "b": 1, "c": 1}
     for key, value in trained(without, **how)[0].items():
         assert torch.equal(failing[key], value), key
+
+
+def test_what_a_plugin_keeps_outside_its_state_is_put_back_too() -> None:
+    @balancers.register("keeps_lists")
+    class KeepsLists(LossBalancer):
+        def __init__(self, tasks: Sequence[str]) -> None:
+            super().__init__(tasks)
+            self.seen: list[int] = []
+            self.register_buffer("last", None)
+
+        def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
+            self.seen.append(len(tasks))
+            self.last = losses.detach()
+            return losses.sum()
+
+    model = build_model(SPEC)
+    trainer = Trainer(model, epochs=1, progress=False, balancer="keeps_lists", nonfinite="skip_task")
+    # A gradient that fails is known only after the balancer.
+    model.head("b").register_forward_hook(
+        lambda module, inputs, output: _Rooted.apply(output) if trainer.step == 0 else output
+    )
+    trainer.fit(batches("whole"))
+    assert trainer.balancer.seen == [2, 3, 3, 3, 3]
+
+
+def test_a_task_whose_gradient_is_huge_is_left_out() -> None:
+    """Its squares are infinite, and so is what a balancer makes of it."""
+    data = batches(None)
+    data[0][1]["a"] = torch.full((6, 1), 1e19)
+    _, history = trained(data, balancer="sum", nonfinite="skip_task")
+    assert set(history.epochs[0]["skipped"]) == {"a"}
+
+
+@pytest.mark.slow
+def test_a_compiled_model_tells_of_a_gradient_too() -> None:
+    model = build_model({**SPEC, "input": [6], "encoder": {"type": "mlp", "hidden": [4]}})
+    x, y = torch.zeros(4, 6), {task: torch.zeros(4, 1) for task in "abc"}
+    trainer = Trainer(model, epochs=1, compile=True, progress=False)
+    with torch.no_grad():
+        model.head("b").weight.fill_(0)
+        model.head("b").bias.fill_(0)
+    model.losses["b"] = _RootedLoss()
+    with pytest.raises(NonFiniteError, match="gradient of task 'b' is nan at step 1"):
+        trainer.fit((x, y))
+
+
+class _RootedLoss(torch.nn.Module):
+    labels = "row"
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).square().sum().sqrt()
 
 
 @pytest.mark.parametrize("nonfinite", ["raise", "skip_task"])
