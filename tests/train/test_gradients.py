@@ -198,6 +198,7 @@ def assert_gradients(model: Model, x: Tensor, balancer: Balancer, tasks: tuple[s
 
 
 def test_passes_are_batched_where_that_is_faster() -> None:
+    encoders.register("looks_at_values")(LooksAtValues)
     assert Places(made(SPECS["many"])[0]).batched[0]
     many: dict[str, Any] = SPECS["many"]["tasks"]
     reasons: list[tuple[dict[str, Any], str]] = [
@@ -231,7 +232,6 @@ class NoRule(torch.autograd.Function):
         return gradient / max(1.0, float(gradient.norm()))
 
 
-@encoders.register("looks_at_values")
 class LooksAtValues(nn.Module):
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -241,7 +241,6 @@ class LooksAtValues(nn.Module):
         return NoRule.apply(self.linear(x))
 
 
-@encoders.register("variational")
 class Variational(nn.Module):
     """Some of its parameters take part in training only."""
 
@@ -255,6 +254,7 @@ class Variational(nn.Module):
 
 
 def test_what_only_training_reaches_is_found() -> None:
+    encoders.register("variational")(Variational)
     model, _ = made({**SPECS["mlp"], "encoder": "variational"})
     model.eval()
     assert len(Places(model).shared) == 4
@@ -369,6 +369,7 @@ def test_a_model_that_fails_on_zeros_is_told_of() -> None:
 
 
 def test_the_last_layer_is_the_one_that_all_tasks_pass_last() -> None:
+    encoders.register("turned")(Turned)
     tasks = {**CASCADE["tasks"], "t0": {"outputs": 3, "on": "high"}}
     model, _ = made(
         {**CASCADE, "encoders": {**CASCADE["encoders"], "high": {"type": "mlp", "from": ["low"]}}, "tasks": tasks}
@@ -380,7 +381,6 @@ def test_the_last_layer_is_the_one_that_all_tasks_pass_last() -> None:
     assert [tuple(p.shape) for p in Places(model).last_layer] == [(3, 4)]
 
 
-@encoders.register("turned")
 class Turned(nn.Module):
     """Makes its layers in another order than it calls them."""
 
