@@ -152,29 +152,27 @@ class Loop:
                 )
 
     def _losses(
-        self, group: Group, tasks: tuple[str, ...], border: Border | None = None
+        self, group: Group, tasks: tuple[str, ...], border: Border | None = None, eager: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The unweighted loss of each of these tasks, and the number of its labels."""
+        """The unweighted loss of each of these tasks, and the number of its labels; not compiled where `eager`."""
         losses: dict[str, Tensor] = {}
         numbers: dict[str, float] = {}
         for batch in group:
             mine = tuple(task for task in tasks if batch.tasks is None or task in batch.tasks)
             if mine:
-                found, counted = self._losses_of(batch, mine, border)
+                found, counted = self._losses_of(batch, mine, border, eager)
                 losses |= found
                 numbers |= counted
         return losses, numbers
 
     def _losses_of(
-        self, batch: Batch, tasks: tuple[str, ...], border: Border | None
+        self, batch: Batch, tasks: tuple[str, ...], border: Border | None, eager: bool
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         device = self.accelerator.device
         x = {name: value.to(device, non_blocking=True) for name, value in batch.x.items()}
+        run = self.model if eager else self.trainer._run
         with self.trainer._autocast():
-            if border is None:
-                outputs = self.trainer._run(x, tasks=tasks)
-            else:
-                outputs = self.trainer._run(x, tasks=tasks, border=border)
+            outputs = run(x, tasks=tasks) if border is None else run(x, tasks=tasks, border=border)
         losses, numbers = {}, {}
         for task, output in outputs.items():
             target = batch.targets[task].to(device, non_blocking=True)
@@ -207,12 +205,22 @@ class Loop:
         try:
             self.balancer.backward(step)
         except NonFiniteGradients as error:
-            return error.values
+            if not self.trainer.settings["compile"]:
+                return error.values
+            # A compiled backward pass multiplies what failed by the other tasks' zeros, which makes all of them NaN.
+            return self._blamed(losses, group, kept)
         if self.scaled or all_finite(self.trained):
             return {}
-        # The graph is gone; a second one under the same random state says whose gradient it was.
+        return self._blamed(losses, group, kept)
+
+    def _blamed(self, losses: dict[str, Tensor], group: Group, kept: Kept) -> dict[str, float]:
+        """The tasks whose gradient isn't finite, by a second graph under the same random state: the first is gone.
+
+        Raises:
+            MtlkitError: it is the balancer.
+        """
         kept.restore()
-        again, _ = self._losses(group, tuple(losses))
+        again, _ = self._losses(group, tuple(losses), eager=True)
         found = blamed(self._weighted(again), self.parameters)
         if not found:
             name = self.trainer.settings["balancer"]["type"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlkit import MtlkitError, NonFiniteError, Trainer, balancers, build_model
+from mtlkit import MtlkitError, NonFiniteError, Trainer, balancers, build_model, heads
 from mtlkit.balancing import GramianBalancer, LossBalancer
 from mtlkit.part import options_schema
 
@@ -116,24 +116,32 @@ def test_a_task_whose_gradient_is_huge_is_left_out() -> None:
     assert set(history.epochs[0]["skipped"]) == {"a"}
 
 
+class Root(torch.nn.Module):
+    """A head of outputs 0, at which the root has no finite gradient."""
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(input_shape[-1], outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.linear(x) * 0).abs().sqrt()
+
+
 @pytest.mark.slow
-def test_a_compiled_model_tells_of_a_gradient_too() -> None:
-    model = build_model({**SPEC, "input": [6], "encoder": {"type": "mlp", "hidden": [4]}})
-    x, y = torch.zeros(4, 6), {task: torch.zeros(4, 1) for task in "abc"}
-    trainer = Trainer(model, epochs=1, compile=True, progress=False)
-    with torch.no_grad():
-        model.head("b").weight.fill_(0)
-        model.head("b").bias.fill_(0)
-    model.losses["b"] = _RootedLoss()
+@pytest.mark.parametrize("balancer", ["sum", "pcgrad"])
+def test_a_compiled_model_blames_the_task_whose_gradient_it_is(balancer: str) -> None:
+    heads.register("root")(Root)
+    spec = {
+        "input": [6],
+        "encoder": {"type": "mlp", "hidden": [4]},
+        "tasks": {"a": {"outputs": 1}, "b": {"outputs": 1, "head": "root"}, "c": {"outputs": 1}},
+    }
+    data = torch.randn(4, 6), {task: torch.randn(4, 1) for task in "abc"}
+    how: dict[str, Any] = {"epochs": 1, "compile": True, "balancer": balancer, "progress": False}
     with pytest.raises(NonFiniteError, match="gradient of task 'b' is nan at step 1"):
-        trainer.fit((x, y))
-
-
-class _RootedLoss(torch.nn.Module):
-    labels = "row"
-
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        return (output - target).square().sum().sqrt()
+        Trainer(build_model(spec), **how).fit(data)
+    history = Trainer(build_model(spec), nonfinite="skip_task", **how).fit(data)
+    assert history.epochs[0]["skipped"] == {"b": 1}
 
 
 @pytest.mark.parametrize("nonfinite", ["raise", "skip_task"])
