@@ -89,6 +89,9 @@ def _found(copied: Model, device: str | torch.device, border: Border | None) -> 
     tasks: dict[str, set[str]] = {name: set() for name in names.values()}
     visits: Counter[Any] = Counter()
     for training in (False, True):
+        if border is not None:
+            # Of the pass before, or of one that failed.
+            border.clear()
         copied.train(training)
         with torch.enable_grad(), torch.device(device):
             outputs = copied({name: x.to(device) for name, x in inputs.items()}, border=border)
@@ -100,8 +103,6 @@ def _found(copied: Model, device: str | torch.device, border: Border | None) -> 
             for leaf in reached | {id(p) for p in copied.loss(task).parameters()}:
                 if leaf in names:
                     tasks[names[leaf]].add(task)
-        if border is not None and not training:
-            border.clear()
     if border is None:
         _add_unseen(tasks, copied)
     shared = {node.name() for node, count in visits.items() if count > 1 and not hasattr(node, "variable")}

@@ -274,6 +274,7 @@ def test_a_model_that_does_not_run_without_values_runs_with_zeros(look: Any) -> 
     seen: list[Any] = []
     model.head("t0").register_forward_hook(lambda module, inputs, output: seen.append(look(output)))
     before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    Places(model).check(Weighted(model.tasks, at="features"), "weighted")
     assert len(Places(model).shared) == 4
     assert seen
     assert torch.equal(random, torch.get_rng_state())
