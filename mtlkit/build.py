@@ -33,7 +33,7 @@ from mtlkit.naming import module_name
 from mtlkit.part import Part, make
 from mtlkit.registry import Registry, encoders, heads, losses, sharings
 from mtlkit.spec import DEFAULT_SPEC, check_spec
-from mtlkit.trunk import Trunk
+from mtlkit.trunk import Trunk, common_encoder
 
 MAX_PARAMETERS = 1_000_000_000
 """The default limit of `build_model`: 4 GB in single precision, some three times a ViT-Large."""
@@ -128,7 +128,7 @@ def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
     if reads == "int64":
         ids = Ids(getattr(encoder, "vocab", None), getattr(encoder, "padding_id", None))
         plan.ids |= {source: ids for source in node.sources if source in graph.inputs}
-    trunk = Trunk(lambda: _module(encoders, part, path, shape), shape, made)
+    trunk = Trunk(lambda: _module(encoders, part, path, shape), shape, made, dtype)
     plan.trunks[node.name] = trunk
     scheme = _module(sharings, node.sharing, f"{path}.sharing", trunk, graph.tasks_on(node.name))
     plan.parameters += _count(scheme)
@@ -158,7 +158,7 @@ def _plan_taps(
 
 def _check_readers(node: Encoder, scheme: nn.Module, graph: Graph) -> None:
     """Only features that all tasks see alike can be read by another encoder, or at a stage."""
-    if hasattr(scheme, "trunk"):
+    if common_encoder(scheme) is not None:
         return
     reader = next(iter(graph.readers(node.name)), None)
     if reader is not None or graph.taps(node.name):

@@ -58,14 +58,18 @@ class DataError(MtlkitError, ValueError):
 
 
 class NonFiniteError(MtlkitError, ArithmeticError):
-    """A loss or gradient became NaN or infinite. `task` and `step` say where; the parameters are those before it."""
+    """A loss or gradient became NaN or infinite. `task` and `step` say where; the parameters are those before it.
 
-    def __init__(self, task: str, step: int, value: float, what: str = "loss") -> None:
+    `task` is None where it is the penalty of a sharing scheme, which is no task's.
+    """
+
+    def __init__(self, task: str | None, step: int, value: float, what: str = "loss") -> None:
         self.task, self.step, self.value = task, step, value
+        whose = "" if task is None else f" of task {task!r}"
+        instead = "" if task is None else ". nonfinite='skip_task' leaves such a task out of the step"
         super().__init__(
-            f"the {what} of task {task!r} is {value} at step {step}; no parameter was changed by this step. "
-            "Look for extreme inputs or targets, lower the learning rate, or set clip_norm. "
-            "nonfinite='skip_task' leaves such a task out of the step"
+            f"the {what}{whose} is {value} at step {step}; no parameter was changed by this step. "
+            f"Look for extreme inputs or targets, lower the learning rate, or set clip_norm{instead}"
         )
 
 

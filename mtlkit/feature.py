@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 Shape = tuple[int | None, ...]
 Mask = Tensor | None
+Value = tuple[Tensor, Mask]
+"""Features and their mask."""
 Pool = Literal["mean", "max", "last"]
 
-# Two lengths that stand for an axis of any length: what differs between their outputs is of any length too. Long
+# Lengths that stand for an axis of any length: what differs between their outputs is of any length too. Long
 # enough for the deepest CNNs.
-_PROBES = (128, 160)
+PROBE = 128
+_PROBES = (PROBE, 160)
 
 
 def feature_shape(module: nn.Module, input_shape: Shape, dtype: torch.dtype = torch.float32) -> Shape:
@@ -37,12 +40,15 @@ def feature_shape(module: nn.Module, input_shape: Shape, dtype: torch.dtype = to
     if declared is not None:
         return tuple(declared)
     if None not in input_shape:
-        return _probe(module, input_shape, dtype)
-    short, long = (_probe(module, tuple(probe if n is None else n for n in input_shape), dtype) for probe in _PROBES)
+        return traced_shape(module, input_shape, dtype)
+    short, long = (
+        traced_shape(module, tuple(probe if n is None else n for n in input_shape), dtype) for probe in _PROBES
+    )
     return tuple(a if a == b else None for a, b in zip(short, long, strict=True))
 
 
-def _probe(module: nn.Module, shape: Shape, dtype: torch.dtype) -> tuple[int, ...]:
+def traced_shape(module: nn.Module, shape: Shape, dtype: torch.dtype = torch.float32) -> tuple[int, ...]:
+    """As `feature_shape` for fixed lengths, whatever the module declares."""
     with on_meta(module), torch.no_grad(), torch.device("meta"):
         # Two examples: a batch of one hides a module that mistakes the batch axis for another.
         made = module(torch.zeros(2, *shape, dtype=dtype))  # type: ignore[arg-type]
@@ -107,7 +113,7 @@ def gives_padding(module: nn.Module, padded: bool, output_shape: Shape) -> bool:
     return len(output_shape) == 2 and (padded or getattr(module, "padding_id", None) is not None)
 
 
-def apply(module: nn.Module, x: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
+def apply(module: nn.Module, x: Tensor, mask: Mask) -> Value:
     """The features and mask that an encoder or stage makes, whether or not it knows masks.
 
     One that doesn't keeps the mask of a sequence whose length it keeps.
@@ -125,7 +131,12 @@ def takes_mask(head: nn.Module) -> bool:
     return "mask" in inspect.signature(head.forward).parameters
 
 
-def run_stages(stages: Sequence[nn.Module], x: Tensor, mask: Mask) -> list[tuple[Tensor, Mask]]:
+def stages_of(encoder: nn.Module) -> list[nn.Module]:
+    """The modules that applied in turn are an encoder: its `stages`, or where it has none the encoder itself."""
+    return list(getattr(encoder, "stages", None) or [encoder])
+
+
+def run_stages(stages: Sequence[nn.Module], x: Tensor, mask: Mask) -> list[Value]:
     """The features after each stage, applied in turn."""
     made = []
     for stage in stages:
@@ -189,7 +200,7 @@ def feature_axis(shape: Shape) -> int:
     return 0 if len(shape) == 3 else len(shape) - 1
 
 
-def join(values: Sequence[tuple[Tensor, Mask]]) -> tuple[Tensor, Mask]:
+def join(values: Sequence[Value]) -> Value:
     """Features joined on the feature axis; a step is real if any of them says so."""
     if len(values) == 1:
         return values[0]

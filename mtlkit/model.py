@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mtlkit.border import OUTPUT, Border, segments
 from mtlkit.errors import DataError, MtlkitError, nearest, shown
-from mtlkit.feature import Mask, Shape, apply, join, run_stages, takes_mask, written
+from mtlkit.feature import Shape, Value, apply, join, run_stages, takes_mask, written
 from mtlkit.graph import Encoder, Graph, Input
 from mtlkit.naming import module_name
 from mtlkit.spec import Spec
+from mtlkit.trunk import common_encoder
 
-Value = tuple[Tensor, Mask]
 Inputs = Tensor | Mapping[str, Tensor]
 
 # Plans of different sets of tasks that are kept; a user who draws sets at random must not fill the memory.
@@ -103,6 +104,15 @@ class Model(nn.Module):
         predict = getattr(self.loss(task), "predict", None)
         return output if predict is None else predict(output)
 
+    def penalty(self) -> Tensor | None:
+        """What the sharing schemes add to the sum of the losses, a scalar; None where none of them adds anything.
+
+        The trainer minimises it along; a loop of one's own is to add it.
+        """
+        schemes: list[Any] = [scheme for scheme in self.encoders.values() if hasattr(scheme, "penalty")]
+        penalties = [penalty for scheme in schemes if (penalty := scheme.penalty()) is not None]
+        return torch.stack(penalties).sum() if penalties else None
+
     def inputs_of(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """The inputs that some tasks need."""
         return self._plan_for(tuple(tasks), bordered=False).inputs
@@ -173,7 +183,7 @@ class Model(nn.Module):
                 source = f"{node.on}/{node.name}" if node.on in per_task else node.on
                 fed = node.key in self._read_ahead
                 steps.append(_Decode(node.name, source, node.key if fed else None, takes_mask(self.head(node.name))))
-            elif hasattr(self.scheme(node.name), "trunk"):
+            elif common_encoder(self.scheme(node.name)) is not None:
                 parts = segments(self.graph, node.name)
                 last = max(i for i, (key, _) in enumerate(parts) if key in sources)
                 # A border lies between the parts of an encoder too, also where no task of these taps it.
@@ -196,7 +206,7 @@ class _Encode:
     parts: tuple[tuple[str, int | None], ...]
 
     def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
-        trunk: Any = model.scheme(self.name).trunk
+        trunk: Any = common_encoder(model.scheme(self.name))
         x, mask = join([_read(values, source, self.parts[0][0], border) for source in self.reads])
         if len(self.parts) == 1 and self.parts[0][1] is None:
             values[self.name] = apply(trunk, x, mask)

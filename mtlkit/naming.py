@@ -1,13 +1,18 @@
 """Names of modules for names of tasks and encoders.
 
-nn.ModuleDict({module_name(task): head for task, head in heads.items()})
+gates = ByName({task: Gate(task) for task in tasks})      # a ModuleDict whose keys may be any names
+gates.of("forward")
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
 from torch import nn
 
 _TAKEN = frozenset(dir(nn.ModuleDict()))
+_M = TypeVar("_M", bound=nn.Module)
 
 
 def module_name(name: str) -> str:
@@ -16,3 +21,15 @@ def module_name(name: str) -> str:
     No attribute ends with a hyphen. Two names never get the same key, since "type-" becomes "type--".
     """
     return f"{name}-" if name.rstrip("-") in _TAKEN else name
+
+
+class ByName(nn.ModuleDict, Generic[_M]):
+    """Modules by names of any kind, those of tasks say, in their order."""
+
+    def __init__(self, modules: Mapping[str, _M]) -> None:
+        super().__init__({module_name(name): module for name, module in modules.items()})
+
+    def of(self, name: str) -> _M:
+        """The module of this name."""
+        found: Any = self[module_name(name)]
+        return found

@@ -1,21 +1,41 @@
-"""What a sharing scheme shares: a maker of equal encoders.
+"""What a sharing scheme shares: a maker of equal encoders, and what schemes do with these.
 
 A scheme is a factory that takes `(trunk, tasks, *, options)` and gives an `nn.Module` with
 
     forward(x, mask, tasks) -> {task: (features, mask)}       # only for the tasks asked for
 
-It may declare `output_shape` where its features differ from the trunk's. A scheme in which all tasks see the same
-features of one encoder has that encoder as its attribute `trunk`: others may then read it, and its stages.
+    @mtlkit.sharings.register("averaged")
+    class Averaged(nn.Module):
+        def __init__(self, trunk, tasks, *, copies: int = 3):
+            super().__init__()
+            self.copies = Columns(trunk, map(str, range(copies)))
+
+        def forward(self, x, mask, tasks):
+            made = self.copies.run(dict.fromkeys(self.copies.names, (x, mask)))
+            return dict.fromkeys(tasks, mixed(list(made.values()), torch.full((len(made),), 1 / len(made))))
+
+Optional members of a scheme:
+
+    output_shape      the shape of its features, where that is not the trunk's
+    common_encoder    the encoder whose features all tasks get as they are: others may then read it, and its stages
+    penalty()         a scalar of its parameters that is added to the sum of the losses, or None for nothing
+
+Modules of a scheme with `rows` and `columns`, the names of what reads and what is read, whose forward gives weights
+[..., rows, columns], can be watched: `Mixing` and `Gate` of `mtlkit.sharing.layer` are such.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
+import torch
 from torch import nn
 
-from mtlkit.feature import Shape
+from mtlkit.feature import PROBE, Shape, Value, apply, feature_shape, run_stages, stages_of, traced_shape
+from mtlkit.naming import ByName
 
 
 @dataclass(frozen=True)
@@ -26,8 +46,66 @@ class Trunk:
         make: gives a new encoder with parameters of its own; they are drawn when it is called.
         input_shape: the shape of an example of what the encoder reads.
         output_shape: the shape of an example of its features.
+        input_dtype: of what it reads.
     """
 
     make: Callable[[], nn.Module]
     input_shape: Shape
     output_shape: Shape
+    input_dtype: torch.dtype = torch.float32
+
+    @cached_property
+    def stage_shapes(self) -> tuple[Shape, ...]:
+        """The shape of an example after each stage. An encoder without stages is one stage."""
+        return (*self._shapes(self.input_shape, feature_shape)[:-1], self.output_shape)
+
+    @cached_property
+    def stage_lengths(self) -> tuple[int | None, ...]:
+        """How long a sequence is after each stage, of an input with some length; None where it is no sequence.
+
+        Features of any length are aligned step by step where these agree.
+        """
+        shapes = self._shapes(tuple(PROBE if n is None else n for n in self.input_shape), traced_shape)
+        return tuple(shape[0] if len(shape) == 2 else None for shape in shapes)
+
+    def _shapes(self, shape: Shape, shape_of: Callable[..., Shape]) -> tuple[Shape, ...]:
+        # What is made here only to look at it draws no random numbers and takes no memory.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            dtype, found = self.input_dtype, []
+            for stage in stages_of(self.make()):
+                shape = shape_of(stage, shape, dtype)
+                dtype = torch.float32
+                found.append(shape)
+        return tuple(found)
+
+
+class Columns(ByName[nn.Module]):
+    """Encoders of one kind, each with parameters of its own, by name.
+
+    columns = Columns(trunk, ["digit", "slant"])
+    columns.run({"digit": (x, mask), "slant": (x, mask)})            # {"digit": (features, mask), "slant": ...}
+    columns.run(values, 0, 2)                                        # after their first two stages
+    """
+
+    def __init__(self, trunk: Trunk, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        super().__init__({name: trunk.make() for name in self.names})
+
+    def run(self, values: Mapping[str, Value], start: int = 0, stop: int | None = None) -> dict[str, Value]:
+        """What the columns named in `values` make of these: their stages from `start` to before `stop`."""
+        return {name: self._run(self.of(name), value, start, stop) for name, value in values.items()}
+
+    def _run(self, column: nn.Module, value: Value, start: int, stop: int | None) -> Value:
+        if start == 0 and stop is None:
+            return apply(column, *value)
+        return run_stages(stages_of(column)[start:stop], *value)[-1]
+
+
+def common_encoder(scheme: nn.Module) -> nn.Module | None:
+    """The encoder whose features all tasks of a scheme get as they are; None where tasks get features of their own."""
+    return getattr(scheme, "common_encoder", None)
+
+
+def cut(stages: int, levels: int) -> list[tuple[int, int]]:
+    """`stages` stages cut into levels of about as many each: (from, to before) of each level."""
+    return [*pairwise(stages * level // levels for level in range(levels + 1))]

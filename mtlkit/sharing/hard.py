@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mtlkit.feature import Mask, apply
+from mtlkit.feature import Mask, Value, apply
 from mtlkit.trunk import Trunk
 
 
@@ -20,5 +20,9 @@ class Hard(nn.Module):
         super().__init__()
         self.trunk = trunk.make()
 
-    def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, tuple[Tensor, Mask]]:
+    @property
+    def common_encoder(self) -> nn.Module:
+        return self.trunk
+
+    def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         return dict.fromkeys(tasks, apply(self.trunk, x, mask))

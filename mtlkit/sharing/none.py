@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mtlkit.feature import Mask, apply
-from mtlkit.naming import module_name
-from mtlkit.trunk import Trunk
+from mtlkit.feature import Mask, Value
+from mtlkit.trunk import Columns, Trunk
 
 
 class Separate(nn.Module):
@@ -19,7 +18,7 @@ class Separate(nn.Module):
 
     def __init__(self, trunk: Trunk, tasks: Sequence[str]) -> None:
         super().__init__()
-        self.trunks = nn.ModuleDict({module_name(task): trunk.make() for task in tasks})
+        self.trunks = Columns(trunk, tasks)
 
-    def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, tuple[Tensor, Mask]]:
-        return {task: apply(self.trunks[module_name(task)], x, mask) for task in tasks}
+    def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
+        return self.trunks.run(dict.fromkeys(tasks, (x, mask)))

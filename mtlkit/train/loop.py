@@ -50,6 +50,8 @@ class Loop:
         # With fp16 infinite gradients are part of the scaler's search for a scale.
         self.scaled = trainer.settings["precision"] == "fp16"
         self.skipped: dict[str, int] = {}
+        self.penalty: Tensor | None = None
+        """What the sharing schemes added to the loss of the last batch."""
         self.watch: Callable[[], None] = lambda: None
 
     def epoch(self, number: int, data: Batches | OwnBatches) -> dict[str, Any]:
@@ -60,6 +62,7 @@ class Loop:
         sums: dict[str, Tensor] = {}
         counts: dict[str, float] = dict.fromkeys(self.model.tasks, 0)
         waiting, seen = 0, 0
+        penalties: list[Tensor] = []
         losses: dict[str, Tensor] = {}
         last: Group = ()
         self.skipped = {}
@@ -72,6 +75,7 @@ class Loop:
                 sums[task] = sums.get(task, 0) + loss.detach() * numbers[task]
             if found:
                 waiting, losses, last = waiting + 1, found, group
+                penalties += [] if self.penalty is None else [self.penalty]
             if waiting == settings["accumulate"]:
                 self._step(waiting, losses, last)
                 waiting = 0
@@ -89,12 +93,14 @@ class Loop:
             # Where only max_steps ends the training, it would go on for ever.
             raise DataError("the training data have no label of any task; expected at least one in each epoch")
         means = {task: float(total) / counts[task] for task, total in sums.items()}
+        penalty = float(torch.stack(penalties).mean()) if penalties else 0.0
         record = {
             "epoch": number,
             "step": self.trainer.step,
             "seconds": time.perf_counter() - started,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "loss": sum(self.weights[task] * mean for task, mean in means.items()),
+            "loss": sum(self.weights[task] * mean for task, mean in means.items()) + penalty,
+            **({"penalty": penalty} if penalties else {}),
             "train": {task: {"loss": mean} for task, mean in means.items()},
         }
         return {**record, "skipped": self.skipped} if self.skips else record
@@ -210,8 +216,19 @@ class Loop:
             # A compiled backward pass multiplies what failed by the other tasks' zeros, which makes all of them NaN.
             return self._blamed(losses, group, kept)
         if self.scaled or all_finite(self.trained):
+            self._add_penalty()
             return {}
         return self._blamed(losses, group, kept)
+
+    def _add_penalty(self) -> None:
+        """Add the gradient of what the sharing schemes add to the loss: it belongs to no task, so none balances it."""
+        penalty = self.model.penalty()
+        self.penalty = None if penalty is None else penalty.detach()
+        if penalty is None or not penalty.requires_grad:
+            return
+        self.accelerator.backward(penalty)
+        if not self.scaled and not (bool(penalty.isfinite()) and all_finite(self.trained)):
+            raise NonFiniteError(None, self.trainer.step + 1, float(penalty.detach()), "penalty of the sharing scheme")
 
     def _blamed(self, losses: dict[str, Tensor], group: Group, kept: Kept) -> dict[str, float]:
         """The tasks whose gradient isn't finite, by a second graph under the same random state: the first is gone.

@@ -20,6 +20,7 @@ from mtlkit.errors import MtlkitError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.train.gradients import FeatureGradients, Gradients, at_parameters, batched_at_parameters
 from mtlkit.train.reach import Reach
+from mtlkit.trunk import common_encoder
 
 # What autograd calls the operations whose backward pass is one product for any number of tasks, and those that cost
 # little. Of others a batched pass is slower, or has no rule: a recurrent layer of cuDNN, a Function of a plugin.
@@ -179,7 +180,7 @@ class Places:
 
     def _with_own(self) -> list[str]:
         """The encoders that several tasks share and that yet give each of them features of its own."""
-        return [name for name in self.frontier.sharers if not hasattr(self.model.scheme(name), "trunk")]
+        return [name for name in self.frontier.sharers if common_encoder(self.model.scheme(name)) is None]
 
     def border(self, at: Place | None) -> Border | None:
         """What the forward pass must keep for gradients at this place."""

@@ -1,0 +1,101 @@
+"""`lora`: one encoder for all tasks, to whose weights each task adds matrices of low rank.
+
+{"type": "lora", "rank": 4, "scale": 1.0}
+
+Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1, with an adapter for each task.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mtlkit.feature import Mask, Value, apply
+from mtlkit.naming import ByName
+from mtlkit.option import Depth, Positive
+from mtlkit.trunk import Trunk
+
+
+class LoRA(nn.Module):
+    """A shared encoder in whose place each task runs one with weights of its own, W + scale * up @ down. At the start
+    `up` is 0, which is `hard`.
+
+    All matrices, kernels of convolutions and weights of recurrent cells among them, are adapted; biases, norms and
+    positions are shared. The statistics of batch normalisation are each task's own, since its features are.
+
+    Args:
+        rank: the rows of `down`.
+        scale: what the product is multiplied by.
+
+    Raises:
+        ValueError: the encoder has no matrix.
+    """
+
+    def __init__(self, trunk: Trunk, tasks: Sequence[str], *, rank: Depth = 4, scale: Positive = 1.0) -> None:
+        super().__init__()
+        self.trunk = Applied(trunk.make())
+        self.scale = scale
+        matrices = {name: p for name, p in self.trunk.named_parameters() if p.ndim > 1 and p.shape[0] > 1}
+        if not matrices:
+            raise ValueError("lora adapts the matrices of an encoder, and this one has none. Use sharing 'hard'")
+        kept = self.trunk.state_dict().keys()
+        buffers = {name: b for name, b in self.trunk.named_buffers() if name in kept}
+        self.adapters = ByName({task: Adapter(matrices, buffers, rank) for task in tasks})
+
+    def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
+        shared = dict(self.trunk.named_parameters())
+        made = {}
+        for task in tasks:
+            adapter = self.adapters.of(task)
+            own = {name: shared[name] + self.scale * delta for name, delta in adapter().items()}
+            made[task] = functional_call(self.trunk, {**own, **adapter.statistics()}, (x, mask))
+        return made
+
+
+class Applied(nn.Module):
+    """An encoder, called with a mask whether or not it knows masks."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor, mask: Mask) -> Value:
+        return apply(self.encoder, x, mask)
+
+
+class Adapter(nn.Module):
+    """What a task adds to some matrices, and its own buffers in place of some."""
+
+    def __init__(self, matrices: dict[str, nn.Parameter], buffers: dict[str, Tensor], rank: int) -> None:
+        super().__init__()
+        self._shapes = {name: tuple(p.shape) for name, p in matrices.items()}
+        self._buffers_of = [*buffers]
+        for name, p in matrices.items():
+            out, width = p.shape[0], p[0].numel()
+            within = min(rank, out, width)
+            down = torch.empty(within, width)
+            nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+            self.register_parameter(f"down {_key(name)}", nn.Parameter(down))
+            self.register_parameter(f"up {_key(name)}", nn.Parameter(torch.zeros(out, within)))
+        for name, buffer in buffers.items():
+            self.register_buffer(_key(name), buffer.clone())
+
+    def forward(self) -> dict[str, Tensor]:
+        """up @ down, by the name of the matrix."""
+        return {
+            name: (self.get_parameter(f"up {_key(name)}") @ self.get_parameter(f"down {_key(name)}")).view(shape)
+            for name, shape in self._shapes.items()
+        }
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The buffers, by their name in the encoder."""
+        return {name: self.get_buffer(_key(name)) for name in self._buffers_of}
+
+
+def _key(name: str) -> str:
+    """A name without the dots, which torch does not allow in the name of a parameter."""
+    return name.removeprefix("encoder.").replace(".", "/")
