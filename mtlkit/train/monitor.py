@@ -9,7 +9,6 @@ A step that is watched costs one backward pass a task more; what is trained stay
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from mtlkit.balancing import NonFiniteGradients
 from mtlkit.data.extra import bench_extra
 from mtlkit.errors import MtlkitError, Problem, SpecError
 from mtlkit.train.callback import Callback
+from mtlkit.train.heatmap import matrix, page, short, side, unwritten
 from mtlkit.train.history import History
 from mtlkit.train.step import TrainStep
 from mtlkit.train.trainer import Trainer
 
-_NAME_LETTERS = 16
 _MOST_TICKS = 8
-_MOST_NUMBERS = 12  # tasks beyond which cells are too small for numbers
+_USE = "the picture of a GradientMonitor"
 
 
 class GradientMonitor(Callback):
@@ -56,7 +55,7 @@ class GradientMonitor(Callback):
         if path is not None and Path(path).suffix.lower() != ".png" and not Path(path).is_dir():
             raise ValueError(f"path: found {path}, expected the name of a .png")
         if path is not None:
-            bench_extra("matplotlib", "the picture of a GradientMonitor")
+            bench_extra("matplotlib", _USE)
         self.every, self.path = every, None if path is None else Path(path)
         self._record: dict[str, Any] | None = None
 
@@ -72,7 +71,7 @@ class GradientMonitor(Callback):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise _unwritten(self.path, error) from error
+                raise unwritten(self.path, error) from error
 
     def on_backward_start(self, trainer: Trainer, step: TrainStep) -> None:
         self._record = None
@@ -115,51 +114,23 @@ def _measured(tasks: tuple[str, ...], present: tuple[str, ...], gramian: Tensor)
 
 
 def _draw(records: list[dict[str, Any]], tasks: tuple[str, ...], path: Path) -> None:
-    """Write the heat maps, beside and then renamed."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
+    """Write the heat maps."""
     cosines = torch.stack([record["cosine"] for record in records])
     conflicts = torch.where(cosines.isnan(), torch.nan, (cosines < 0).float())
     # No task is in conflict with itself.
     conflicts[:, range(len(tasks)), range(len(tasks))] = torch.nan
-    half = _NAME_LETTERS // 2
-    names = [task if len(task) <= _NAME_LETTERS else f"{task[:half]}…{task[1 - half :]}" for task in tasks]
-    side = max(2.2, min(7.0, 0.42 * len(tasks)))
-    with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans", "font.size": 8}):
-        figure = Figure(figsize=(2 * side + 5.0, 2 * side + 3.2), layout="constrained")
+    width = side(len(tasks))
+    with page(path, 2 * width + 5.0, 2 * width + 3.2, _USE) as figure:
         (left, right), (below_left, below_right) = figure.subplots(2, 2)
-        _by_pair(left, cosines.nanmean(0), names, "mean cosine similarity", "RdBu", -1.0)
-        _by_pair(right, conflicts.nanmean(0), names, "share of recorded steps in conflict", "Reds", 0.0)
+        matrix(left, cosines.nanmean(0), tasks, tasks, title="mean cosine similarity", colours="RdBu", low=-1.0)
+        title = "share of recorded steps in conflict"
+        matrix(right, conflicts.nanmean(0), tasks, tasks, title=title, colours="Reds", low=0.0)
         steps = [record["step"] for record in records]
         lengths = torch.stack([record["norm"] for record in records]).log10()
         lengths[lengths.isinf()] = torch.nan
-        _by_step(below_left, lengths, steps, names, "length of the gradient, log10")
+        _by_step(below_left, lengths, steps, short(tasks), "length of the gradient, log10")
         weights = torch.stack([record["weight"] for record in records])
-        _by_step(below_right, weights, steps, names, "weight of the gradient")
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            figure.savefig(beside, format="png", dpi=150, facecolor="white")
-            beside.replace(path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise _unwritten(path, error) from error
-
-
-def _by_pair(axes: Any, values: Tensor, names: list[str], title: str, colours: str, least: float) -> None:
-    """A heat map [T, T], task by task."""
-    image = axes.imshow(values.numpy(), cmap=colours, vmin=least, vmax=1.0)
-    axes.set_title(title)
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    axes.figure.colorbar(image, ax=axes, shrink=0.8)
-    if len(names) > _MOST_NUMBERS:
-        return
-    for row, column in torch.cartesian_prod(torch.arange(len(names)), torch.arange(len(names))).tolist():
-        value = float(values[row, column])
-        if value == value:
-            colour = "white" if abs(value) > 0.7 else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+        _by_step(below_right, weights, steps, short(tasks), "weight of the gradient")
 
 
 def _by_step(axes: Any, values: Tensor, steps: list[int], names: list[str], title: str) -> None:
@@ -175,7 +146,3 @@ def _by_step(axes: Any, values: Tensor, steps: list[int], names: list[str], titl
     axes.set_xticks(shown, [str(steps[i]) for i in shown])
     axes.set_xlabel("step")
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
-
-
-def _unwritten(path: Path, error: OSError) -> MtlkitError:
-    return MtlkitError(f"{path}: can't be written: {error.strerror or error}")

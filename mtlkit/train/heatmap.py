@@ -1,0 +1,103 @@
+"""Heat maps of what is known by pairs, on a page that is written whole or not at all.
+
+    with page(Path("affinity.png"), 6.0, 5.0, "the picture of an affinity") as figure:
+        matrix(figure.subplots(), values, tasks, tasks, title="mean cosine similarity", colours="RdBu", low=-1.0)
+
+What is NaN stays blank. The user's own settings of matplotlib stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.data.extra import bench_extra
+from mtlkit.errors import MtlkitError
+
+_NAME_LETTERS = 16
+_MOST_NUMBERS = 12  # rows or columns beyond which cells are too small for numbers
+_POINTS = 8.0
+_CELL, _LEAST, _MOST = 0.42, 2.2, 7.0  # inches
+
+
+@contextmanager
+def page(path: Path, width: float, height: float, use: str) -> Iterator[Any]:
+    """An empty figure of so many inches, which is written to `path` as a PNG at the end, beside and then renamed.
+
+    Raises:
+        MtlkitError: matplotlib is not installed, which `use` needs, or the file can't be written.
+    """
+    matplotlib, figures = bench_extra("matplotlib", use), bench_extra("matplotlib.figure", use)
+    with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans", "font.size": _POINTS}):
+        figure = figures.Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            figure.savefig(beside, format="png", dpi=150, facecolor="white")
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise unwritten(path, error) from error
+
+
+def matrix(
+    axes: Any,
+    values: Tensor,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    colours: str,
+    low: float,
+    high: float = 1.0,
+    decimals: int = 2,
+) -> None:
+    """A heat map of values [rows, columns], with their numbers where there are few.
+
+    Args:
+        axes: of matplotlib.
+        values: what is shown, NaN where it is not known.
+        rows: their names, from the top down.
+        columns: their names.
+        title: what the values are.
+        colours: a colour map of matplotlib.
+        low: the value of its first colour.
+        high: of its last.
+        decimals: of the numbers.
+    """
+    image = axes.imshow(values.numpy(), cmap=colours, vmin=low, vmax=high)
+    axes.set_title(title)
+    most = max(len(rows), len(columns))
+    # Names of very many rows would run into one another.
+    points = min(_POINTS, 0.8 * 72 * side(most) / most)
+    axes.set_xticks(range(len(columns)), short(columns), rotation=90, fontsize=points)
+    axes.set_yticks(range(len(rows)), short(rows), fontsize=points)
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    if most > _MOST_NUMBERS:
+        return
+    for row, column in torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(columns))).tolist():
+        value = float(values[row, column])
+        if value == value:
+            colour = "white" if abs(value) > 0.7 * max(abs(low), abs(high)) else "black"
+            axes.text(column, row, f"{value:.{decimals}f}", ha="center", va="center", color=colour)
+
+
+def side(count: int) -> float:
+    """How many inches so many rows or columns take."""
+    return max(_LEAST, min(_MOST, _CELL * count))
+
+
+def short(names: Sequence[str]) -> list[str]:
+    """Long names without their middle: both the start and the end tell names apart."""
+    half = _NAME_LETTERS // 2
+    return [name if len(name) <= _NAME_LETTERS else f"{name[:half]}…{name[1 - half :]}" for name in names]
+
+
+def unwritten(path: Path, error: OSError) -> MtlkitError:
+    return MtlkitError(f"{path}: can't be written: {error.strerror or error}")
