@@ -6,8 +6,8 @@
 From the root of the repository. Each run is a process of its own, on one thread. `--problem` takes one of
 
     multimnist    `multimnist.toml` with another scheme; the seed is the trainer's
-    tox21         `tox21.toml` at the parameters of `hard`: the hidden layer is as wide as comes nearest to them, even
-                  where a scheme refuses odd widths, and one of two where it refuses one; the seed draws the split
+    tox21         `tox21.toml` with the scheme over two layers of 32 on top of its trunk, whose hidden layer is as wide
+                  as comes nearest to the parameters of the run file's model; the seed draws the split
 
 One line a run goes to the file, with commit and machine, and runs that are in it already are left out; a second process
 with `--backwards` shares them. A scheme is told by its options too: where a default changes, it is measured anew.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,13 +28,13 @@ import torch
 from benchmarks.runs import Run, compared, few, made, measure_missing, parser, read, seconds_a_step, spread
 from mtlkit import build_model, runfile, sharings
 from mtlkit.data import Data
-from mtlkit.errors import SpecError
 from mtlkit.part import Part, check
 from mtlkit.spec import Spec
 
 FOLDER = Path(__file__).parent
-# Twice the width of `hard` in the run file, which no scheme passes at its parameters.
+# Twice the width of the run file's layer, which no scheme passes at its parameters.
 WIDEST = 1024
+TOP = {"type": "mlp", "hidden": [32, 32]}
 
 Scores = dict[str, dict[str, float]]
 
@@ -78,7 +77,7 @@ def measure(key: Run) -> Run:
     run, examples = loaded(key["problem"], key["seed"])
     run = with_sharing(problem, run, examples, key["sharing"])
     trainer = made(run, examples)
-    found = {"hidden": run.model["encoder"].get("hidden"), "parameters": size(trainer.model)}
+    found = {"hidden": shared_width(run.model), "parameters": size(trainer.model)}
     trainer.fit(examples.train, examples.valid)
     scores = problem.reported(trainer.evaluate(examples.test))
     return {**found, "seconds_a_step": seconds_a_step(trainer), **scores}
@@ -105,27 +104,30 @@ def with_sharing(problem: Problem, run: runfile.RunFile, examples: Data, sharing
 
 
 def at_equal_budget(spec: Spec) -> Spec:
-    """The spec with as many parameters as with `hard`, as near as a width of its hidden layers allows.
+    """The scheme over two small layers on top of the run file's trunk, with as many parameters as the run file's model.
 
-    One layer of any width if the scheme takes it, else of an even one, else two layers.
+    Each task with a trunk of its own would read the fingerprints through a twelfth of the width.
     """
     budget = parameters({**spec, "sharing": "hard"})
-    for layers, multiple in ((1, 1), (1, 2), (2, 1)):
-        with suppress(SpecError):
-            return nearest_in_size(spec, budget, layers, multiple)
-    return nearest_in_size(spec, budget, 2, 2)
+    widths = range(1, WIDEST)
+    above = bisect_left(widths, budget, key=lambda width: parameters(on_a_stem(spec, width)))
+    candidates = [on_a_stem(spec, width) for width in widths[max(above - 1, 0) : above + 1]]
+    return min(candidates, key=lambda one: abs(parameters(one) - budget))
 
 
-def nearest_in_size(spec: Spec, budget: int, layers: int, multiple: int) -> Spec:
-    def of_width(width: int) -> Spec:
-        return {**spec, "encoder": {**spec["encoder"], "hidden": [width] * layers}}
+def on_a_stem(spec: Spec, width: int) -> Spec:
+    stem = {**spec["encoder"], "hidden": [width]}
+    kept = {key: value for key, value in spec.items() if key not in ("encoder", "sharing")}
+    return {
+        **kept,
+        "encoders": {"stem": stem, "top": {**TOP, "from": "stem", "sharing": spec["sharing"]}},
+        "tasks": {task: {**one, "on": "top"} for task, one in spec["tasks"].items()},
+    }
 
-    def count(width: int) -> int:
-        return parameters(of_width(width))
 
-    widths = range(multiple, WIDEST, multiple)
-    above = bisect_left(widths, budget, key=count)
-    return of_width(min(widths[max(above - 1, 0) : above + 1], key=lambda width: abs(count(width) - budget)))
+def shared_width(spec: Spec) -> int | None:
+    """The width of the layer that all tasks share, where it was fitted."""
+    return spec["encoders"]["stem"]["hidden"][0] if "encoders" in spec else None
 
 
 def parameters(spec: Spec) -> int:
@@ -176,7 +178,7 @@ def table(runs: list[Run], name: str, names: Sequence[str]) -> str:
     run, examples = loaded(name, 0)
     makes = [partial(made, with_sharing(problem, run, examples, part(one)), examples) for one in ("hard", *shown)]
     step, (_, *ratios) = compared(makes, few(examples))
-    sizes = ["parameters", *(["hidden"] if "hidden" in run.model["encoder"] else [])]
+    sizes = ["parameters", *(["shared width"] if next(iter(finished[shown[0]].values()))["hidden"] else [])]
     less = [f"{figure} less `hard`" for figure in problem.figures]
     titles = ["sharing", "seeds", *sizes, *problem.figures, *less, "ms a step", "step/hard"]
     lines = [
@@ -196,7 +198,7 @@ def table(runs: list[Run], name: str, names: Sequence[str]) -> str:
 def row(ours: dict[int, Run], hard: dict[int, Run], problem: Problem) -> list[str]:
     """The cells of one scheme. Differences are taken seed by seed, since the data of a seed make some of its scores."""
     runs = list(ours.values())
-    hidden = [" x ".join(map(str, runs[0]["hidden"]))] if runs[0]["hidden"] else []
+    hidden = [str(runs[0]["hidden"])] if runs[0]["hidden"] else []
     figures = [spread([problem.scale * one[figure] for one in runs], problem.form) for figure in problem.figures]
     differences = [
         spread(

@@ -19,6 +19,8 @@ from mtlkit.sharing.layer import Mixing, mixed
 from mtlkit.trunk import Columns, Trunk
 
 _LAST = 0.1  # the temperature at which a sample is as good as one choice
+# Choices are made within hundreds of steps, in each of which an optimiser moves a parameter by about 1e-3.
+_PACE = 10.0
 
 
 class Branching(nn.Module):
@@ -99,7 +101,7 @@ class Choice(Mixing):
         super().__init__(rows, columns, torch.zeros(len(rows), len(columns)))
 
     def forward(self) -> Tensor:
-        return self.weight.softmax(-1)
+        return (_PACE * self.weight).softmax(-1)
 
     def sampled(self, temperature: Tensor) -> Tensor:
         """A sample of the Gumbel-softmax distribution, each row of which sums to 1."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from mtlkit.testing.balancer import check_balancer
 from mtlkit.testing.common import COMMON_INPUTS, COMMON_TRUNKS
-from mtlkit.testing.model import check_model, check_sharing
+from mtlkit.testing.model import check_model
 from mtlkit.testing.module import check_encoder, check_head
+from mtlkit.testing.sharing import check_sharing
 
 __all__ = [
     "COMMON_INPUTS",

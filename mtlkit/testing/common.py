@@ -20,8 +20,15 @@ COMMON_TRUNKS: tuple[tuple[Part, Shape], ...] = (
     ({"type": "cnn", "channels": [4, 8]}, (1, 12, 12)),
     ({"type": "rnn", "hidden": 8, "layers": 2}, (12, 6)),
     ({"type": "transformer", "dim": 8, "heads": 2, "dropout": 0.0}, (12, 6)),
+    (
+        {
+            "type": "sequential",
+            "layers": [{"type": "embedding", "vocab": 10, "dim": 4}, {"type": "rnn", "hidden": 8, "layers": 2}],
+        },
+        (None,),
+    ),
 )
-"""Small trunks of each kind, with an input that they take."""
+"""Small trunks of each kind, with an input that they take; the last reads padded sequences of ids."""
 
 _LENGTH = 12  # of a sequence of any length
 _IDS = 10  # ids are drawn below this

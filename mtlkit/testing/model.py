@@ -1,4 +1,4 @@
-"""Checks of whole models, and of sharing schemes in them."""
+"""Checks of whole models."""
 
 from __future__ import annotations
 
@@ -10,17 +10,8 @@ import torch
 
 from mtlkit.build import build_model
 from mtlkit.model import Model
-from mtlkit.registry import sharings
 from mtlkit.saving import load
-from mtlkit.testing.common import COMMON_TRUNKS, assert_gradients, close, inputs, part_of, spec_of
-
-
-def check_sharing(name: str, **options: Any) -> None:
-    """Check a registered sharing scheme over each of `COMMON_TRUNKS`, for one task and for three."""
-    scheme = part_of(sharings, name, options)
-    for part, shape in COMMON_TRUNKS:
-        for tasks in (1, 3):
-            check_model(spec_of(part, shape, scheme, tasks))
+from mtlkit.testing.common import assert_gradients, close, inputs
 
 
 def check_model(spec: dict[str, Any]) -> Model:
