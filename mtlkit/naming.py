@@ -23,6 +23,11 @@ def module_name(name: str) -> str:
     return f"{name}-" if name.rstrip("-") in _TAKEN else name
 
 
+def name_of(key: str) -> str:
+    """The name whose `module_name` is `key`."""
+    return key[:-1] if key.endswith("-") and module_name(key[:-1]) == key else key
+
+
 class ByName(nn.ModuleDict, Generic[_M]):
     """Modules by names of any kind, those of tasks say, in their order."""
 

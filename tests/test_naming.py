@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mtlkit.naming import module_name
+from mtlkit.naming import module_name, name_of
 
 TAKEN = sorted(dir(nn.ModuleDict()))
 NAMES = st.sampled_from(TAKEN).flatmap(
@@ -18,6 +18,7 @@ def test_any_names_are_keys_of_their_own(names: list[str]) -> None:
     modules = nn.ModuleDict({module_name(name): nn.Linear(1, 1) for name in names})
     assert len(modules) == len(names)
     assert all(key.startswith(name) for key, name in zip(modules, names, strict=True))
+    assert [name_of(key) for key in modules] == names
     assert len(modules.state_dict()) == 2 * len(names)
 
 

@@ -3,6 +3,7 @@
     reach = Reach.of(model)
     reach.tasks         # {"encoders.encoder.trunk.weight": ("digit", "slant"), "heads.slant.weight": ("slant",), ...}
     reach.operations    # {"AddmmBackward", "ReluBackward"}: of what several tasks share
+    evaluated(model)    # the same as `tasks`, of evaluation alone: a scheme may then run less of what it has
 
 Nothing is computed where the model runs on the meta device; else two examples of zeros go through it. Both happen to a
 copy. What neither a pass in training nor one in evaluation reaches, a layer that is left out at random say, counts as
@@ -33,7 +34,7 @@ class Reach:
     """Which tasks reach what.
 
     Attributes:
-        tasks: the tasks whose loss reaches each trainable parameter, by the parameter's name.
+        tasks: the tasks whose loss reaches each parameter that was looked at, by the parameter's name.
         operations: of what several tasks reach, as autograd calls their backward, without the number of a variant.
         called: the names of the modules in the order in which they were called last.
     """
@@ -43,23 +44,24 @@ class Reach:
     called: tuple[str, ...]
 
     @staticmethod
-    def of(model: Model, border: Border | None = None) -> Reach:
+    def of(model: Model, border: Border | None = None, frozen: bool = False) -> Reach:
         """Find it by forward passes of a copy.
 
         Args:
             model: stays as it is.
             border: if given, only what tasks reach without crossing it is found; it keeps what the copy crossed.
+            frozen: look at the parameters that are not trained too.
 
         Raises:
             SpecError: the model fails on zeros.
         """
         kept = Kept()
         try:
-            return _found(_without_values(model), "meta", border)
+            return _found(_freed(_without_values(model), frozen), "meta", border)
         # Whatever a forward does that looks into values.
         except Exception:  # noqa: BLE001
             try:
-                return _found(copy.deepcopy(model), next(model.parameters()).device, border)
+                return _found(_freed(copy.deepcopy(model), frozen), next(model.parameters()).device, border)
             except Exception as error:
                 message = (
                     f"its forward pass fails on zeros ({type(error).__name__}: {error}), so that it can't be found"
@@ -70,6 +72,38 @@ class Reach:
             kept.restore()
 
 
+def evaluated(model: Model) -> dict[str, tuple[str, ...]] | None:
+    """The tasks that reach each parameter, trained or frozen, in evaluation with the values that it has now.
+
+    A scheme that chooses, among copies or experts say, then runs what it has chosen. None where the forward pass fails,
+    or where what it reaches depends on the example.
+    """
+    kept = Kept()
+    try:
+        copied = _freed(copy.deepcopy(model))
+        names, device = _names(copied), next(model.parameters()).device
+        found: list[dict[str, list[str]]] = []
+        for value in (0, 1):
+            found.append({name: [] for name in names.values()})
+            for task, nodes in _passed(copied, device, None, False, value).items():
+                for name in _reached(copied.loss(task), nodes, names):
+                    found[-1][name].append(task)
+    # Whatever a plugin's forward does not like about such examples.
+    except Exception:  # noqa: BLE001
+        return None
+    finally:
+        kept.restore()
+    return {name: tuple(tasks) for name, tasks in found[0].items()} if found[0] == found[1] else None
+
+
+def _freed(copied: Model, frozen: bool = True) -> Model:
+    """The copy, with gradients for all parameters where `frozen`."""
+    for parameter in copied.parameters():
+        if frozen and parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    return copied
+
+
 def _without_values(model: Model) -> Model:
     """A copy on the meta device, which takes no memory."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
@@ -78,31 +112,17 @@ def _without_values(model: Model) -> Model:
 
 
 def _found(copied: Model, device: str | torch.device, border: Border | None) -> Reach:
-    inputs = {
-        name: torch.zeros(2, *(_LENGTH if n is None else n for n in one.shape), dtype=getattr(torch, one.dtype))
-        for name, one in copied.graph.inputs.items()
-    }
     called: dict[str, None] = {}
     for name, module in copied.named_modules():
         module.register_forward_hook(lambda *_, name=name: _last(called, name))
-    names = {id(parameter): name for name, parameter in copied.named_parameters() if parameter.requires_grad}
+    names = _names(copied)
     tasks: dict[str, set[str]] = {name: set() for name in names.values()}
     visits: Counter[Any] = Counter()
     for training in (False, True):
-        if border is not None:
-            # Of the pass before, or of one that failed.
-            border.clear()
-        copied.train(training)
-        with torch.enable_grad(), torch.device(device):
-            outputs = copied({name: x.to(device) for name, x in inputs.items()}, border=border)
-        stops = set() if border is None else {crossed.grad_fn for crossed in border.copies.values()}
-        for task, output in outputs.items():
-            nodes = _nodes(output, stops)
+        for task, nodes in _passed(copied, device, border, training).items():
             visits.update(nodes)
-            reached = {id(node.variable) for node in nodes if hasattr(node, "variable")}
-            for leaf in reached | {id(p) for p in copied.loss(task).parameters()}:
-                if leaf in names:
-                    tasks[names[leaf]].add(task)
+            for name in _reached(copied.loss(task), nodes, names):
+                tasks[name].add(task)
     if border is None:
         _add_unseen(tasks, copied)
     shared = {node.name() for node, count in visits.items() if count > 1 and not hasattr(node, "variable")}
@@ -111,6 +131,35 @@ def _found(copied: Model, device: str | torch.device, border: Border | None) -> 
         frozenset(name.rstrip("0123456789") for name in shared),
         tuple(called),
     )
+
+
+def _passed(
+    copied: Model, device: str | torch.device, border: Border | None, training: bool, value: int = 0
+) -> dict[str, set[Any]]:
+    """The nodes of autograd's graph behind each task's output, of a pass on two examples of `value`."""
+    if border is not None:
+        # Of the pass before, or of one that failed.
+        border.clear()
+    copied.train(training)
+    inputs = {
+        name: torch.full((2, *(_LENGTH if n is None else n for n in one.shape)), value, dtype=getattr(torch, one.dtype))
+        for name, one in copied.graph.inputs.items()
+    }
+    with torch.enable_grad(), torch.device(device):
+        outputs = copied({name: x.to(device) for name, x in inputs.items()}, border=border)
+    stops = set() if border is None else {crossed.grad_fn for crossed in border.copies.values()}
+    return {task: _nodes(output, stops) for task, output in outputs.items()}
+
+
+def _names(model: Model) -> dict[int, str]:
+    """The names of the parameters that take gradients, by their identity."""
+    return {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _reached(loss: nn.Module, nodes: set[Any], names: dict[int, str]) -> list[str]:
+    """The parameters that gradients of a task's loss reach through these nodes."""
+    leaves = {id(node.variable) for node in nodes if hasattr(node, "variable")} | {id(p) for p in loss.parameters()}
+    return [names[leaf] for leaf in leaves if leaf in names]
 
 
 def _last(called: dict[str, None], name: str) -> None:

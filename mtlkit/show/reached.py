@@ -1,0 +1,71 @@
+"""Which tasks reach which parameter of a model, for a drawing.
+
+reached = Reached.of(model)
+reached.counts              # (900, 334): the numbers of parameters of several tasks, and of one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from mtlkit.errors import SpecError
+from mtlkit.model import Model
+from mtlkit.train.reach import Reach, evaluated
+from mtlkit.trunk import common_encoder
+
+Tasks = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Which tasks reach each parameter.
+
+    Attributes:
+        tasks: those of each parameter, trained or frozen.
+        now: the same of evaluation alone, under the values of now; empty where it is not known, or asked by no scheme.
+        everyone: all tasks.
+        doubt: why `tasks` are only those that need the encoder or head of a parameter; "" where they are exact.
+    """
+
+    tasks: Mapping[nn.Parameter, Tasks]
+    now: Mapping[nn.Parameter, Tasks]
+    everyone: Tasks
+    doubt: str = ""
+
+    @staticmethod
+    def of(model: Model) -> Reached:
+        """Find it by passes of copies, or where these fail from the graph of the spec."""
+        parameters = dict(model.named_parameters())
+        try:
+            tasks = {parameters[name]: found for name, found in Reach.of(model, frozen=True).tasks.items()}
+        except SpecError as error:
+            cause = error.__cause__
+            return Reached(_by_graph(model), {}, model.tasks, f"{type(cause).__name__}: {cause}")
+        now: Mapping[str, Tasks] = {}
+        if any(common_encoder(scheme) is None for scheme in model.encoders.values()):
+            now = evaluated(model) or {}
+        return Reached(tasks, {parameters[name]: found for name, found in now.items()}, model.tasks)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The numbers of parameters that several tasks share, and of the others."""
+        shared = sum(p.numel() for p, found in self.tasks.items() if len(found) > 1)
+        return shared, sum(p.numel() for p in self.tasks) - shared
+
+
+def users_of(model: Model, encoder: str) -> Tasks:
+    """The tasks that need an encoder."""
+    return tuple(task for task in model.tasks if encoder in model.graph.needed([task]))
+
+
+def _by_graph(model: Model) -> dict[nn.Parameter, Tasks]:
+    """The tasks that need the encoder or head that holds each parameter."""
+    found = {p: users_of(model, name) for name in model.graph.encoders for p in model.scheme(name).parameters()}
+    for task in model.tasks:
+        for module in (model.head(task), model.loss(task)):
+            for p in module.parameters():
+                found[p] = tuple(dict.fromkeys((*found.get(p, ()), task)))
+    return found
