@@ -5,6 +5,7 @@
     mtlkit evaluate m/                 score what was trained on its test data
     mtlkit predict m/ new.csv          predict for a file of one's own
     mtlkit show run.toml               draw a model: shapes, parameters, who shares what
+    mtlkit suggest run.toml            which tasks should share: a run file with an encoder for each group
     mtlkit plugins --check             list what is registered, and by whom
 
 Exit status: 2 for what the user wrote, 1 for a run that failed. torch is imported by the commands that need it, since
@@ -142,6 +143,34 @@ def show(
         typer.echo(drawing.mermaid(model))
     else:
         _out.print(drawing.tree(model))
+
+
+@app.command()
+def suggest(
+    file: File,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .yaml to write, or a folder; <name of the file>-grouped.yaml beside it if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    lookahead: Annotated[
+        bool, typer.Option("--lookahead", help="Measure what a step of each task does to the others' losses.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Training steps in all, half of them in each of two runs.", min=2)] = 300,
+    groups: Annotated[
+        int | None, typer.Option(help="How many groups; found if left out.", min=1, show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> None:
+    """Train briefly, measure how the tasks affect one another, and write a run file that groups them."""
+    from mtlkit.suggest import suggest
+
+    found = suggest(file, out or file.parent, lookahead=lookahead, steps=steps, groups=groups, overwrite=overwrite)
+    for line in found.reason, "", f"written: {found.run_file} and {found.picture}":
+        _out.print(line, highlight=False, markup=False)
+    _out.print(f"train it with:  mtlkit train {found.run_file}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

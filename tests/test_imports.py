@@ -28,7 +28,7 @@ LAYERS = [
     ["train"],
     ["testing"],
     ["runfile", "show", "export"],
-    ["bench", "prediction"],
+    ["bench", "prediction", "suggest"],
     ["cli"],
     ["__main__"],
 ]

@@ -3,7 +3,7 @@
     with page(Path("affinity.png"), 6.0, 5.0, "the picture of an affinity") as figure:
         matrix(figure.subplots(), values, tasks, tasks, title="mean cosine similarity", colours="RdBu", low=-1.0)
 
-What is NaN stays blank. The user's own settings of matplotlib stay as they are.
+What is NaN is grey. The user's own settings of matplotlib stay as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mtlkit.errors import MtlkitError
 _NAME_LETTERS = 16
 _MOST_NUMBERS = 12  # rows or columns beyond which cells are too small for numbers
 _POINTS = 8.0
+_UNKNOWN = "#DDDDDD"
 _CELL, _LEAST, _MOST = 0.42, 2.2, 7.0  # inches
 
 
@@ -71,6 +72,7 @@ def matrix(
         high: of its last.
         decimals: of the numbers.
     """
+    axes.set_facecolor(_UNKNOWN)
     image = axes.imshow(values.numpy(), cmap=colours, vmin=low, vmax=high)
     axes.set_title(title)
     most = max(len(rows), len(columns))
@@ -85,7 +87,9 @@ def matrix(
         value = float(values[row, column])
         if value == value:
             colour = "white" if abs(value) > 0.7 * max(abs(low), abs(high)) else "black"
-            axes.text(column, row, f"{value:.{decimals}f}", ha="center", va="center", color=colour)
+            # What rounds to 0 has no sign.
+            written = f"{round(value, decimals) + 0.0:.{decimals}f}"
+            axes.text(column, row, written, ha="center", va="center", color=colour)
 
 
 def side(count: int) -> float:
