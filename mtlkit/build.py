@@ -53,7 +53,7 @@ def build_model(spec: Mapping[str, Any] | str | Path | None = None, *, max_param
     graph = Graph.of(checked)
     plan = _plan(graph, max_parameters)
     modules = {
-        name: _module(sharings, encoder.sharing, f"{encoder.path}.sharing", plan.trunks[name], graph.tasks_on(name))
+        name: _module(sharings, encoder.sharing, encoder.sharing_path, plan.trunks[name], graph.tasks_on(name))
         for name, encoder in graph.encoders.items()
     }
     task_heads = {name: _head(task, plan.shapes[task.on]) for name, task in graph.tasks.items()}
@@ -130,7 +130,7 @@ def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
         plan.ids |= {source: ids for source in node.sources if source in graph.inputs}
     trunk = Trunk(lambda: _module(encoders, part, path, shape), shape, made, dtype)
     plan.trunks[node.name] = trunk
-    scheme = _module(sharings, node.sharing, f"{path}.sharing", trunk, graph.tasks_on(node.name))
+    scheme = _module(sharings, node.sharing, node.sharing_path, trunk, graph.tasks_on(node.name))
     plan.parameters += _count(scheme)
     _check_readers(node, scheme, graph)
     key = node.name
@@ -164,7 +164,7 @@ def _check_readers(node: Encoder, scheme: nn.Module, graph: Graph) -> None:
     if reader is not None or graph.taps(node.name):
         who = f"encoder {reader.name!r}" if reader else "a task on one of its stages"
         raise _error(
-            f"{node.path}.sharing",
+            node.sharing_path,
             f"sharing {node.sharing['type']!r} gives each task features of its own, and {who} reads them; expected "
             "'hard' on an encoder that others read. Put the scheme on the last encoder",
         )

@@ -46,6 +46,11 @@ class Encoder:
     def key(self) -> str:
         return self.name
 
+    @property
+    def sharing_path(self) -> str:
+        """Where its sharing scheme stands in the spec: beside a single encoder, else on the entry of this one."""
+        return "sharing" if self.path == "encoder" else f"{self.path}.sharing"
+
 
 @dataclass(frozen=True)
 class Task:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mtlkit import SpecError, balancers, encoders, heads, sharings
+from mtlkit import SpecError, balancers, encoders, heads
 from mtlkit.registry import Registry
-from mtlkit.testing import check_balancer, check_encoder, check_head, check_model, check_sharing
+from mtlkit.testing import check_balancer, check_encoder, check_head, check_model
 
 # What each encoder is given where its defaults are too large, or not enough.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -76,11 +76,6 @@ def test_head(name: str) -> None:
 )
 def test_head_with_options(name: str, options: dict[str, Any]) -> None:
     check_head(name, **options)
-
-
-@pytest.mark.parametrize("name", built_in(sharings))
-def test_sharing(name: str) -> None:
-    check_sharing(name)
 
 
 @pytest.mark.parametrize("name", built_in(balancers))

@@ -107,5 +107,6 @@ class Selection(nn.Module):
 
 def smooth_step(t: Tensor, gamma: float) -> Tensor:
     """0 below -gamma/2, 1 above gamma/2, a cubic between (the paper's smooth-step function)."""
-    t = t.clamp(-gamma / 2, gamma / 2)
-    return -2 / gamma**3 * t**3 + 3 / (2 * gamma) * t + 0.5
+    u = (t / gamma).clamp(-0.5, 0.5)
+    # Rounding must not leave a little of what is to be 0 or 1.
+    return torch.where(u.abs() < 0.5, -2 * u**3 + 1.5 * u + 0.5, (u > 0).to(u.dtype))
