@@ -47,7 +47,7 @@ class Files:
         if out.is_dir() or not out.suffix:
             out = out / f"{stem}-grouped.yaml"
         if out.suffix.lower() not in _SUFFIXES:
-            raise MtlkitError(f"{out}: found the suffix {out.suffix!r}, expected .yaml, or a folder")
+            raise MtlkitError(f"{out}: found the suffix {out.suffix!r}, expected .yaml, or a folder that is there")
         files = Files(out, out.with_suffix(".png"))
         for path in (files.run, files.picture):
             if path.is_dir():

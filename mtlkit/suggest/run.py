@@ -103,10 +103,8 @@ def suggest(
 
 def _refuse_shared_otherwise(model: Spec, source: str) -> None:
     if model.get("encoders") is not None:
-        message = (
-            f"found {len(model['encoders'])} encoders, expected one 'encoder' that all tasks share: tasks that are "
-        )
-        raise SpecError([Problem("model.encoders", f"{message}grouped already are not grouped anew")], source)
+        message = "found 'encoders', expected one 'encoder' that all tasks share: what is grouped is not grouped anew. "
+        raise SpecError([Problem("model.encoders", f"{message}Name the run file that it came from")], source)
     sharing = model.get("sharing")
     kind = sharing.get("type") if isinstance(sharing, dict) else sharing
     if kind not in (None, "hard"):

@@ -238,7 +238,7 @@ def test_whatever_a_run_file_may_hold_is_read_back_as_it_was(tmp_path: Path) -> 
     [
         (
             {"encoders": {"a": "mlp", "b": {"type": "mlp", "from": "a"}}},
-            r"model\.encoders: found 2 encoders, expected one 'encoder'",
+            r"model\.encoders: found 'encoders', expected one 'encoder' that all tasks share.*Name the run file",
         ),
         ({"encoder": "mlp", "sharing": "none"}, r"model\.sharing: found 'none', expected 'hard'.*Remove it"),
         ({"encoder": "mlp", "sharing": {"type": "none"}}, r"model\.sharing: found 'none', expected 'hard'"),
