@@ -21,6 +21,10 @@ from mtlkit.sharing.layer import ChannelNorm, Pointwise, channels
 from mtlkit.trunk import Trunk
 
 
+# Narrow stages are not squeezed below so many channels: on 12 tasks of Tox21, 8 of 32 cost 0.03 of ROC-AUC.
+_INNER = 32
+
+
 class MTAN(nn.Module):
     """A shared encoder and for each task one attention module a stage: a soft mask of the stage's features, made of
     these and of what the task attended to after the stage before. A task's features are the last stage's, masked.
@@ -30,7 +34,8 @@ class MTAN(nn.Module):
     one place, where the paper has 3 x 3 convolutions and max pooling.
 
     Args:
-        reduction: the attention module's inner channels are the stage's divided by it.
+        reduction: the attention module's inner channels are the stage's divided by it, but 32 where that is fewer and
+            the stage has so many.
     """
 
     def __init__(self, trunk: Trunk, tasks: Sequence[str], *, reduction: Size = 4) -> None:
@@ -57,7 +62,7 @@ class Attention(nn.Module):
     def __init__(self, before: Shape | None, shape: Shape, reduction: int) -> None:
         super().__init__()
         width = channels(shape, "mtan")
-        inner = max(width // reduction, 1)
+        inner = min(width, max(width // reduction, _INNER))
         self.carry = None if before is None else Carry(before, shape)
         self.squeeze = Pointwise(width * (1 if before is None else 2), inner)
         self.squeeze_norm = ChannelNorm(inner)
