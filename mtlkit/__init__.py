@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mtlkit.saving import load
     from mtlkit.schema import json_schema
     from mtlkit.spec import DEFAULT_SPEC, check_spec
-    from mtlkit.train import Callback, GradientMonitor, History, Trainer
+    from mtlkit.train import Callback, GradientMonitor, History, SharingMonitor, Trainer
 
 __version__ = "0.1.0"
 
@@ -82,6 +82,7 @@ _HOME = {
     "Callback": "train",
     "GradientMonitor": "train",
     "History": "train",
+    "SharingMonitor": "train",
     "Trainer": "train",
 }
 
@@ -99,6 +100,7 @@ __all__ = [
     "NonFiniteError",
     "PluginError",
     "Problem",
+    "SharingMonitor",
     "SpecError",
     "Trainer",
     "UnknownNameError",

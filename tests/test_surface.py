@@ -6,15 +6,15 @@ import mtlkit
 
 PUBLIC = """
     DEFAULT_SPEC Balancer Callback CheckpointError Data DataError GradientMonitor History Model MtlkitError
-    NonFiniteError PluginError Problem SpecError Trainer UnknownNameError balancers build_model check_spec datasets
-    encoders heads json_schema load losses metrics registries sharings
+    NonFiniteError PluginError Problem SharingMonitor SpecError Trainer UnknownNameError balancers build_model
+    check_spec datasets encoders heads json_schema load losses metrics registries sharings
 """
 BUILT_IN = {
     "encoder": "cnn embedding identity linear mlp rnn sequential timm torchvision transformer",
     "head": "dense linear mlp token",
     "loss": "bce cross_entropy huber mae mse multilabel multilabel_margin poisson",
     "metric": "accuracy auroc average_precision f1 mae mse poisson_deviance r2 rmse",
-    "sharing": "hard none",
+    "sharing": "adatt branching cgc cross_stitch dselect_k hard lora mmoe mtan nddr none ple sluice soft",
     "balancer": "aligned_mtl cagrad config constant cosmos dualproj dwa excess_mtl fairgrad famo geometric_mean "
     "graddrop gradnorm gradvac imtl_g imtl_l krum mean mgda nash_mtl pbi pcd pcgrad random stch sum trimmed_mean "
     "upgrad uw",

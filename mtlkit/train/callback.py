@@ -23,7 +23,7 @@ class Callback:
     """Does nothing; override what you need. `trainer.model`, `trainer.step` and `trainer.stop()` are at hand."""
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """Before the first step."""
+        """Before the first step. `trainer.at_end.callback(undo)` has `undo()` called when the fit ends or fails."""
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         """Before the first batch of an epoch; the first epoch is 1."""

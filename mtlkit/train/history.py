@@ -26,6 +26,8 @@ class History:
     best_epoch: int | None = None
     gradients: list[dict[str, Any]] = field(default_factory=list)
     """What a `GradientMonitor` saw of the tasks' gradients."""
+    sharing: list[dict[str, Any]] = field(default_factory=list)
+    """What a `SharingMonitor` saw of the weights of the sharing schemes."""
     stopped: str = ""
     """Why training ended: "epochs", "max_steps", "patience" or "callback"."""
 

@@ -17,19 +17,17 @@ import torch
 from torch import Tensor
 
 from mtlkit.balancing import NonFiniteGradients
-from mtlkit.data.extra import bench_extra
-from mtlkit.errors import MtlkitError, Problem, SpecError
-from mtlkit.train.callback import Callback
-from mtlkit.train.heatmap import matrix, page, short, side, unwritten
+from mtlkit.errors import Problem, SpecError
+from mtlkit.train.heatmap import matrix, page, short, side
 from mtlkit.train.history import History
 from mtlkit.train.step import TrainStep
 from mtlkit.train.trainer import Trainer
+from mtlkit.train.watch import Watch
 
 _MOST_TICKS = 8
-_USE = "the picture of a GradientMonitor"
 
 
-class GradientMonitor(Callback):
+class GradientMonitor(Watch):
     """Records how the tasks' gradients at all shared parameters agree, in `history.gradients`.
 
     A record is of one step: `step`, counted from 1; `cosine` [T, T], the cosine similarity of each two tasks'
@@ -50,13 +48,7 @@ class GradientMonitor(Callback):
     """
 
     def __init__(self, every: int = 100, path: str | Path | None = None) -> None:
-        if type(every) is not int or every < 1:
-            raise ValueError(f"every: found {every!r}, expected a positive integer")
-        if path is not None and Path(path).suffix.lower() != ".png" and not Path(path).is_dir():
-            raise ValueError(f"path: found {path}, expected the name of a .png")
-        if path is not None:
-            bench_extra("matplotlib", _USE)
-        self.every, self.path = every, None if path is None else Path(path)
+        super().__init__(every, path)
         self._record: dict[str, Any] | None = None
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -64,14 +56,7 @@ class GradientMonitor(Callback):
         if not trainer.places.shared:
             message = "found a GradientMonitor, and the tasks share no parameter that is trained. Leave it out"
             raise SpecError([Problem("callbacks", message)], "the trainer's arguments")
-        if self.path is not None:
-            # Now, not after hours of training.
-            if self.path.is_dir():
-                raise MtlkitError(f"{self.path}: can't be written: it is a folder. Name a file in it")
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise unwritten(self.path, error) from error
+        super().on_fit_start(trainer)
 
     def on_backward_start(self, trainer: Trainer, step: TrainStep) -> None:
         self._record = None
@@ -95,7 +80,7 @@ class GradientMonitor(Callback):
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         if self.path is not None and history.gradients:
-            _draw(history.gradients, trainer.model.tasks, self.path)
+            _draw(history.gradients, trainer.model.tasks, self.path, self.use)
 
 
 def _measured(tasks: tuple[str, ...], present: tuple[str, ...], gramian: Tensor) -> dict[str, Any]:
@@ -113,14 +98,14 @@ def _measured(tasks: tuple[str, ...], present: tuple[str, ...], gramian: Tensor)
     return {"cosine": cosine, "norm": norm, "conflict_rate": rate}
 
 
-def _draw(records: list[dict[str, Any]], tasks: tuple[str, ...], path: Path) -> None:
+def _draw(records: list[dict[str, Any]], tasks: tuple[str, ...], path: Path, use: str) -> None:
     """Write the heat maps."""
     cosines = torch.stack([record["cosine"] for record in records])
     conflicts = torch.where(cosines.isnan(), torch.nan, (cosines < 0).float())
     # No task is in conflict with itself.
     conflicts[:, range(len(tasks)), range(len(tasks))] = torch.nan
     width = side(len(tasks))
-    with page(path, 2 * width + 5.0, 2 * width + 3.2, _USE) as figure:
+    with page(path, 2 * width + 5.0, 2 * width + 3.2, use) as figure:
         (left, right), (below_left, below_right) = figure.subplots(2, 2)
         matrix(left, cosines.nanmean(0), tasks, tasks, title="mean cosine similarity", colours="RdBu", low=-1.0)
         title = "share of recorded steps in conflict"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import count as naturals
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -123,6 +123,8 @@ class Trainer:
         self.history = History()
         self.step = 0
         """Optimiser steps taken in the current fit."""
+        self.at_end = ExitStack()
+        """What is to be undone when the current fit ends, also by an error (for callbacks)."""
         self._stop_reason = ""
         self._run = torch.compile(model) if compile else model
         if compile:
@@ -167,8 +169,9 @@ class Trainer:
         self.history, self.step, self._stop_reason = History(), 0, ""
         best = Best(settings["patience"])
         out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
-        self._tell("on_fit_start")
-        with flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
+        self.at_end = ExitStack()
+        with self.at_end, flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
+            self._tell("on_fit_start")
             loop.watch = lambda: progress.at(self.step, total)
             for epoch in range(1, epochs + 1) if epochs else naturals(1):
                 self._tell("on_epoch_start", epoch)
