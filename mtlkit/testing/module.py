@@ -11,19 +11,21 @@ from torch import Tensor, nn
 
 from mtlkit.build import build_model
 from mtlkit.errors import SpecError
-from mtlkit.feature import Shape, apply, feature_shape, ignores_padding, run_stages, takes_mask
-from mtlkit.part import make
+from mtlkit.feature import Shape, apply, feature_shape, ignores_padding, run_stages, stages_of, takes_mask
+from mtlkit.part import Part, make
 from mtlkit.registry import encoders, heads
 from mtlkit.testing.common import COMMON_INPUTS, assert_gradients, assert_shape, close, inputs, part_of, spec_of
 from mtlkit.testing.model import check_model
+from mtlkit.trunk import Trunk
 
 
 def check_encoder(name: str, input_shape: Shape | None = None, **options: Any) -> None:
     """Check a registered encoder on one input shape, or on each of `COMMON_INPUTS` that it does not refuse.
 
     Features are of the declared or inferred shape and finite, do not depend on the rest of the batch or on padding;
-    a gradient reaches every parameter; stages equal the whole; it is deterministic under a seed, survives deepcopy,
-    state_dict, save and load, and serves as the trunk of a model with `hard` and `none` sharing.
+    a gradient reaches every parameter; stages equal the whole and give features of the shapes that schemes are told; it
+    is deterministic under a seed, survives deepcopy, state_dict, save and load, and serves as the trunk of a model with
+    `hard` and `none` sharing.
     """
     shapes = COMMON_INPUTS if input_shape is None else (input_shape,)
     accepted = [shape for shape in shapes if _accepts(name, shape, options)]
@@ -31,6 +33,7 @@ def check_encoder(name: str, input_shape: Shape | None = None, **options: Any) -
     for shape in accepted:
         part = part_of(encoders, name, options)
         _check_module(lambda part=part, shape=shape: make(encoders, part, shape), shape, f"encoder {name!r}")  # type: ignore[misc]
+        _check_stage_shapes(part, shape, f"encoder {name!r}")
         for sharing in ("hard", "none"):
             check_model(spec_of(part, shape, sharing))
 
@@ -92,6 +95,19 @@ def _check_module(factory: Callable[[], nn.Module], shape: Shape, what: str) -> 
             )
         if hasattr(module, "forward_masked") and ignores_padding(module) and len(shape) <= 2 and None in shape:
             _check_padding(module, x, what)
+
+
+def _check_stage_shapes(part: Part, shape: Shape, what: str) -> None:
+    """What schemes are told of the features after each stage must be what they get."""
+    module = make(encoders, part, shape).eval()
+    dtype = getattr(module, "input_dtype", None) or "float32"
+    read = getattr(torch, dtype)
+    trunk = Trunk(lambda: make(encoders, part, shape), shape, feature_shape(module, shape, read), read)
+    with torch.no_grad():
+        made = run_stages(stages_of(module), inputs(shape, 3, dtype), None)
+    assert len(made) == len(trunk.stage_shapes), f"{what} on {shape}: the number of its stages varies"
+    for stage, ((features, _), declared) in enumerate(zip(made, trunk.stage_shapes, strict=True)):
+        assert_shape(features, declared, f"stage {stage} of {what} on {shape}")
 
 
 def _check_padding(module: nn.Module, x: Tensor, what: str) -> None:
