@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mtlkit.feature import Mask, Value
 from mtlkit.naming import ByName
 from mtlkit.option import Depth
-from mtlkit.sharing.layer import Gate, Mixing, channels, mixed, pooled
+from mtlkit.sharing.layer import Gate, Mixing, channels, mixed, mixtures, pooled
 from mtlkit.sharing.ple import levels_of
 from mtlkit.trunk import Columns, Trunk
 
@@ -59,8 +59,9 @@ class AdaTT(nn.Module):
             }
             found = [value for values in made.values() for value in values]
             read = pooled(found)
-            for task in tasks if level == len(self.levels) - 1 else self._own:
-                of_all, kept = mixed(found, self.gates[level].of(task)(read))
+            readers = [*tasks] if level == len(self.levels) - 1 else [*self._own]
+            weights = [self.gates[level].of(task)(read) for task in readers]
+            for task, (of_all, kept) in zip(readers, mixtures(found, weights), strict=True):
                 of_own, _ = mixed(made[task], self.native[level].of(task)()[0])
                 states[task] = of_all + of_own, kept
         return {task: states[task] for task in tasks}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mtlkit.feature import Mask, Value
 from mtlkit.option import Count, Depth, Positive
-from mtlkit.sharing.layer import Mixing, mixed
+from mtlkit.sharing.layer import Mixing, mixtures
 from mtlkit.trunk import Columns, Trunk
 
 _LAST = 0.1  # the temperature at which a sample is as good as one choice
@@ -68,10 +68,11 @@ class Branching(nn.Module):
         names = self.copies.names
         values = [(x, mask)] * len(names)
         for stage, choice in enumerate(self.choices):
-            made = [*self.copies.run(dict(zip(names, values, strict=True)), stage, stage + 1).values()]
+            read = dict(zip(names, values, strict=True))
+            made = [*self.copies.run(read, stage, stage + 1).values()]
             weights = choice.decided() if temperature is None else choice.sampled(temperature)
             rows = readers if stage == len(self.choices) - 1 else range(len(names))
-            values = [mixed(made, weights[row]) for row in rows]
+            values = mixtures(made, [weights[row] for row in rows])
         return values
 
     def _chosen(self, x: Tensor, mask: Mask, readers: Sequence[int]) -> list[Value]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mtlkit.feature import Mask, Value
 from mtlkit.naming import ByName
 from mtlkit.option import Depth, NotNegative, Positive
-from mtlkit.sharing.layer import mixed
+from mtlkit.sharing.layer import mixtures
 from mtlkit.trunk import Columns, Trunk
 
 _SMALLEST = 1e-6
@@ -68,7 +68,8 @@ class DSelectK(nn.Module):
             wanted = torch.stack([*weights.values()]).any(0).nonzero().flatten().tolist()
         names = [self.experts.names[i] for i in wanted]
         values = [*self.experts.run(dict.fromkeys(names, (x, mask))).values()]
-        return {task: mixed(values, weight[wanted]) for task, weight in weights.items()}
+        each = [weight[wanted] for weight in weights.values()]
+        return dict(zip(weights, mixtures(values, each), strict=True))
 
     def penalty(self) -> Tensor | None:
         if not self.entropy:

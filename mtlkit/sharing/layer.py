@@ -59,11 +59,23 @@ def pooled(values: Sequence[Value]) -> Tensor:
 
 def mixed(values: Sequence[Value], weights: Tensor) -> Value:
     """The sum of features of one shape under weights: [columns], or [B, columns] where each example has its own."""
+    return mixtures(values, [weights])[0]
+
+
+def mixtures(values: Sequence[Value], each: Sequence[Tensor]) -> list[Value]:
+    """As `mixed`, under the weights of each of several readers.
+
+    Only the stack is made for all: in one product for all, each sum would depend on the weights of every reader, as far
+    as autograd can tell, and what a task has alone be shared.
+    """
     stacked = torch.stack([x for x, _ in values])  # [columns, B, ...]
+    return [(_sum(stacked, weights), values[0][1]) for weights in each]
+
+
+def _sum(stacked: Tensor, weights: Tensor) -> Tensor:
     if weights.ndim == 1:
-        return torch.tensordot(weights, stacked, dims=1), values[0][1]
-    each = weights.T.reshape(*stacked.shape[:2], *[1] * (stacked.ndim - 2))
-    return (each * stacked).sum(0), values[0][1]
+        return torch.tensordot(weights, stacked, dims=1)
+    return (weights.T.reshape(*stacked.shape[:2], *[1] * (stacked.ndim - 2)) * stacked).sum(0)
 
 
 class Pointwise(nn.Linear):

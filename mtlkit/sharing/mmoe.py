@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mtlkit.feature import Mask, Value
 from mtlkit.naming import ByName
 from mtlkit.option import Depth
-from mtlkit.sharing.layer import Gate, channels, mixed, pooled
+from mtlkit.sharing.layer import Gate, channels, mixtures, pooled
 from mtlkit.trunk import Columns, Trunk
 
 
@@ -33,4 +33,5 @@ class MMoE(nn.Module):
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         values = [*self.experts.run(dict.fromkeys(self.experts.names, (x, mask))).values()]
         read = pooled(values)
-        return {task: mixed(values, self.gates.of(task)(read)) for task in tasks}
+        weights = [self.gates.of(task)(read) for task in tasks]
+        return dict(zip(tasks, mixtures(values, weights), strict=True))
