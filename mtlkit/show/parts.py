@@ -101,15 +101,25 @@ def parts_of(scheme: nn.Module, reached: Reached) -> list[Part]:
 
 
 def _taken_apart(parts: list[Part]) -> list[Part]:
-    """The same with each part replaced by what is in it, where that says more and there is room."""
-    made: list[Part] = []
-    for index, part in enumerate(parts):
-        lines = len(made) + len(part.inner) + len(parts) - index - 1
-        if part.inner and lines <= _MOST_PARTS and not (part.alike and len(part.leaves) > _MOST_ALIKE):
-            made += [replace(inner, name=f"{part.name}.{inner.name}") for inner in part.inner]
-        else:
-            made.append(part)
+    """The same with parts replaced by what is in them, where that says more and there is room.
+
+    Of parts that stand together, levels say, that is all or none.
+    """
+    made = parts
+    for together in dict.fromkeys(map(_together, parts)):
+        finer = [inner for part in made for inner in (_inner(part) if _together(part) == together else [part])]
+        made = finer if len(finer) <= _MOST_PARTS else made
     return made
+
+
+def _together(part: Part) -> str:
+    return part.name.rpartition(".")[0] or part.name
+
+
+def _inner(part: Part) -> list[Part]:
+    if not part.inner or (part.alike and len(part.leaves) > _MOST_ALIKE):
+        return [part]
+    return [replace(inner, name=f"{part.name}.{inner.name}") for inner in part.inner]
 
 
 def _inside(module: nn.Module, reached: Reached, seen: set[nn.Parameter]) -> list[Part]:

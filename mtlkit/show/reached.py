@@ -47,7 +47,10 @@ class Reached:
         now: Mapping[str, Tasks] = {}
         if any(common_encoder(scheme) is None for scheme in model.encoders.values()):
             now = evaluated(model) or {}
-        return Reached(tasks, {parameters[name]: found for name, found in now.items()}, model.tasks)
+        run = {parameters[name]: found for name, found in now.items()}
+        # What is run together with others, for speed, is behind their features, too.
+        run = {p: tuple(task for task in found if task in tasks[p]) for p, found in run.items()}
+        return Reached(tasks, run, model.tasks)
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,9 @@ from mtlkit.errors import Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.train.kept import Kept
 
-# The length that stands for an axis of any length, long enough for the deepest CNNs.
-_LENGTH = 128
+# The lengths that stand for an axis of any length: a short one shows the same in less time, and the deepest CNNs need a
+# long one.
+_SHORT, _LONG = 16, 128
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,15 @@ class Reach:
         """
         kept = Kept()
         try:
-            return _found(_freed(_without_values(model), frozen), "meta", border)
-        # Whatever a forward does that looks into values.
-        except Exception:  # noqa: BLE001
-            try:
-                return _found(_freed(copy.deepcopy(model), frozen), next(model.parameters()).device, border)
-            except Exception as error:
-                message = (
-                    f"its forward pass fails on zeros ({type(error).__name__}: {error}), so that it can't be found"
-                )
-                problem = Problem("model", f"{message} which parameters its tasks share. Use balancer = 'sum'")
-                raise SpecError([problem], "the trainer's arguments") from error
+            for length in _lengths(model):
+                # Whatever a forward does that looks into values, or needs a longer sequence.
+                with suppress(Exception):
+                    return _found(_freed(_without_values(model), frozen), "meta", border, length)
+            return _found(_freed(copy.deepcopy(model), frozen), next(model.parameters()).device, border, _LONG)
+        except Exception as error:
+            message = f"its forward pass fails on zeros ({type(error).__name__}: {error}), so that it can't be found"
+            problem = Problem("model", f"{message} which parameters its tasks share. Use balancer = 'sum'")
+            raise SpecError([problem], "the trainer's arguments") from error
         finally:
             kept.restore()
 
@@ -80,20 +80,28 @@ def evaluated(model: Model) -> dict[str, tuple[str, ...]] | None:
     """
     kept = Kept()
     try:
-        copied = _freed(copy.deepcopy(model))
-        names, device = _names(copied), next(model.parameters()).device
-        found: list[dict[str, list[str]]] = []
-        for value in (0, 1):
-            found.append({name: [] for name in names.values()})
-            for task, nodes in _passed(copied, device, None, False, value).items():
-                for name in _reached(copied.loss(task), nodes, names):
-                    found[-1][name].append(task)
-    # Whatever a plugin's forward does not like about such examples.
-    except Exception:  # noqa: BLE001
+        for length in _lengths(model):
+            # Whatever a plugin's forward does not like about such examples.
+            with suppress(Exception):
+                zeros, ones = (_evaluated(model, value, length) for value in (0, 1))
+                return zeros if zeros == ones else None
         return None
     finally:
         kept.restore()
-    return {name: tuple(tasks) for name, tasks in found[0].items()} if found[0] == found[1] else None
+
+
+def _evaluated(model: Model, value: int, length: int) -> dict[str, tuple[str, ...]]:
+    copied = _freed(copy.deepcopy(model))
+    names, device = _names(copied), next(model.parameters()).device
+    found: dict[str, list[str]] = {name: [] for name in names.values()}
+    for task, nodes in _passed(copied, device, None, False, length, value).items():
+        for name in _reached(copied.loss(task), nodes, names):
+            found[name].append(task)
+    return {name: tuple(tasks) for name, tasks in found.items()}
+
+
+def _lengths(model: Model) -> tuple[int, ...]:
+    return (_SHORT, _LONG) if any(None in one.shape for one in model.graph.inputs.values()) else (_LONG,)
 
 
 def _freed(copied: Model, frozen: bool = True) -> Model:
@@ -111,7 +119,7 @@ def _without_values(model: Model) -> Model:
     return copy.deepcopy(model, memo)
 
 
-def _found(copied: Model, device: str | torch.device, border: Border | None) -> Reach:
+def _found(copied: Model, device: str | torch.device, border: Border | None, length: int) -> Reach:
     called: dict[str, None] = {}
     for name, module in copied.named_modules():
         module.register_forward_hook(lambda *_, name=name: _last(called, name))
@@ -119,7 +127,7 @@ def _found(copied: Model, device: str | torch.device, border: Border | None) -> 
     tasks: dict[str, set[str]] = {name: set() for name in names.values()}
     visits: Counter[Any] = Counter()
     for training in (False, True):
-        for task, nodes in _passed(copied, device, border, training).items():
+        for task, nodes in _passed(copied, device, border, training, length).items():
             visits.update(nodes)
             for name in _reached(copied.loss(task), nodes, names):
                 tasks[name].add(task)
@@ -134,7 +142,7 @@ def _found(copied: Model, device: str | torch.device, border: Border | None) -> 
 
 
 def _passed(
-    copied: Model, device: str | torch.device, border: Border | None, training: bool, value: int = 0
+    copied: Model, device: str | torch.device, border: Border | None, training: bool, length: int, value: int = 0
 ) -> dict[str, set[Any]]:
     """The nodes of autograd's graph behind each task's output, of a pass on two examples of `value`."""
     if border is not None:
@@ -142,7 +150,7 @@ def _passed(
         border.clear()
     copied.train(training)
     inputs = {
-        name: torch.full((2, *(_LENGTH if n is None else n for n in one.shape)), value, dtype=getattr(torch, one.dtype))
+        name: torch.full((2, *(length if n is None else n for n in one.shape)), value, dtype=getattr(torch, one.dtype))
         for name, one in copied.graph.inputs.items()
     }
     with torch.enable_grad(), torch.device(device):

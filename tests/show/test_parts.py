@@ -97,3 +97,11 @@ def test_a_scheme_of_very_many_parts_stays_short() -> None:
     # Nothing calls them: they count as reached by all that need the encoder.
     assert parts[-1].startswith("21 more: 21 of 3 to 12 parameters each, 243 together")
     assert len(model.tasks) == 2
+
+
+def test_levels_are_taken_apart_all_or_none() -> None:
+    tasks = {"a": {"outputs": 1}, "b": {"outputs": 1}}
+    spec = {"input": [4], "encoder": {"type": "mlp", "hidden": [4] * 7}, "sharing": "mtan", "tasks": tasks}
+    model = mtlkit.build_model(spec)
+    names = [part.name for part in parts_of(model.scheme("encoder"), Reached.of(model))]
+    assert names == ["trunk", *(f"attentions.{stage}" for stage in range(7))]

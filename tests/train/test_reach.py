@@ -55,3 +55,24 @@ class Routed(nn.Module):
 def test_what_depends_on_the_example_is_not_known() -> None:
     mtlkit.encoders.register("routed", Routed)
     assert evaluated(mtlkit.build_model({**SPEC, "encoder": "routed"})) is None
+
+
+class Short(nn.Module):
+    """Fails on sequences that are too short for it, as deep CNNs do."""
+
+    def __init__(self, input_shape: tuple[int | None, ...]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.output_shape = (3,)
+
+    def forward_masked(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, None]:
+        if x.shape[1] < 100:
+            raise ValueError("the kernel is larger than the input")
+        return self.linear(x).mean(1), None
+
+
+def test_an_axis_of_any_length_is_as_long_as_it_must_be() -> None:
+    mtlkit.encoders.register("short", Short)
+    model = mtlkit.build_model({**SPEC, "input": [None, 4], "encoder": "short"})
+    assert Reach.of(model).tasks["encoders.encoder.trunk.linear.weight"] == ("a", "b")
+    assert evaluated(model) == Reach.of(model).tasks
