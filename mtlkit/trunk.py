@@ -34,7 +34,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mtlkit.feature import PROBE, Shape, Value, apply, feature_shape, run_stages, stages_of, traced_shape
+from mtlkit.batching import in_rows, run_rows
+from mtlkit.feature import PROBE, Shape, Value, feature_shape, run_stages, stages_of, traced_shape
 from mtlkit.naming import ByName
 
 
@@ -85,20 +86,36 @@ class Columns(ByName[nn.Module]):
     columns = Columns(trunk, ["digit", "slant"])
     columns.run({"digit": (x, mask), "slant": (x, mask)})            # {"digit": (features, mask), "slant": ...}
     columns.run(values, 0, 2)                                        # after their first two stages
+    columns.run(values, together=True)                               # as one computation, where that is faster
     """
 
     def __init__(self, trunk: Trunk, names: Iterable[str]) -> None:
         self.names = tuple(names)
         super().__init__({name: trunk.make() for name in self.names})
 
-    def run(self, values: Mapping[str, Value], start: int = 0, stop: int | None = None) -> dict[str, Value]:
-        """What the columns named in `values` make of these: their stages from `start` to before `stop`."""
-        return {name: self._run(self.of(name), value, start, stop) for name, value in values.items()}
+    def run(
+        self, values: Mapping[str, Value], start: int = 0, stop: int | None = None, *, together: bool = False
+    ) -> dict[str, Value]:
+        """What the columns named in `values` make of these: their stages from `start` to before `stop`.
 
-    def _run(self, column: nn.Module, value: Value, start: int, stop: int | None) -> Value:
-        if start == 0 and stop is None:
-            return apply(column, *value)
-        return run_stages(stages_of(column)[start:stop], *value)[-1]
+        Args:
+            values: features and mask, by the column that reads them.
+            start: the first stage.
+            stop: the stage before which it ends; the last one is run too if left out.
+            together: whether each that reads one of the results reads them all. Only then may columns run as one (see
+                `mtlkit.batching`): what a task has alone would else be shared, as far as autograd can tell.
+        """
+        columns = [self._parts(self.of(name), start, stop) for name in values]
+        rows, _ = in_rows(columns, [*values.values()]) if together else ([], "")
+        if rows:
+            made: list[Value] = [(x, None) for x in run_rows(rows, [x for x, _ in values.values()])]
+        else:
+            made = [run_stages(parts, *value)[-1] for parts, value in zip(columns, values.values(), strict=True)]
+        return dict(zip(values, made, strict=True))
+
+    def _parts(self, column: nn.Module, start: int, stop: int | None) -> list[nn.Module]:
+        """The modules that applied in turn are these stages of a column."""
+        return [column] if start == 0 and stop is None else stages_of(column)[start:stop]
 
 
 def common_encoder(scheme: nn.Module) -> nn.Module | None:

@@ -17,7 +17,7 @@ ROOT = Path(mtlkit.__file__).parent
 LAYERS = [
     ["errors"],
     ["registry", "source", "option"],
-    ["part", "feature", "naming"],
+    ["part", "feature", "naming", "batching"],
     ["trunk", "label", "spec", "balancing"],
     ["encoder", "head", "sharing", "balancer", "loss", "metric", "data"],
     ["schema", "graph"],

@@ -69,7 +69,7 @@ class Branching(nn.Module):
         values = [(x, mask)] * len(names)
         for stage, choice in enumerate(self.choices):
             read = dict(zip(names, values, strict=True))
-            made = [*self.copies.run(read, stage, stage + 1).values()]
+            made = [*self.copies.run(read, stage, stage + 1, together=True).values()]
             weights = choice.decided() if temperature is None else choice.sampled(temperature)
             rows = readers if stage == len(self.choices) - 1 else range(len(names))
             values = mixtures(made, [weights[row] for row in rows])

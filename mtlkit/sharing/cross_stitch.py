@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtlkit.feature import Mask, Value
 from mtlkit.option import Fraction
-from mtlkit.sharing.layer import Mixing, channels, diagonal
+from mtlkit.sharing.layer import Mixing, channels, combined, diagonal
 from mtlkit.trunk import Columns, Trunk
 
 
@@ -39,12 +39,12 @@ class CrossStitch(nn.Module):
         everyone = self.trunks.names
         values = dict.fromkeys(everyone, (x, mask))
         for stage, mixing in enumerate(self.mixings):
-            values = self.trunks.run(values, stage, stage + 1)
+            values = self.trunks.run(values, stage, stage + 1, together=True)
             readers = tasks if stage == len(self.mixings) - 1 else everyone
             weights = mixing()[..., [everyone.index(task) for task in readers], :]
             stacked = torch.stack([x for x, _ in values.values()])  # [tasks, B, ...]
             if weights.ndim == 2:
-                made = torch.tensordot(weights, stacked, dims=1)
+                made = combined(weights, stacked)
             else:
                 of_maps = stacked.ndim == 5
                 made = torch.einsum("crt,tbc...->rbc..." if of_maps else "crt,tb...c->rb...c", weights, stacked)

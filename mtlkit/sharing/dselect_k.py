@@ -67,7 +67,7 @@ class DSelectK(nn.Module):
         if not self.training and not x.is_meta and not torch.compiler.is_compiling():
             wanted = torch.stack([*weights.values()]).any(0).nonzero().flatten().tolist()
         names = [self.experts.names[i] for i in wanted]
-        values = [*self.experts.run(dict.fromkeys(names, (x, mask))).values()]
+        values = [*self.experts.run(dict.fromkeys(names, (x, mask)), together=True).values()]
         each = [weight[wanted] for weight in weights.values()]
         return dict(zip(weights, mixtures(values, each), strict=True))
 

@@ -31,7 +31,7 @@ class MMoE(nn.Module):
         self.gates = ByName({task: Gate(task, self.experts.names, width) for task in tasks})
 
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
-        values = [*self.experts.run(dict.fromkeys(self.experts.names, (x, mask))).values()]
+        values = [*self.experts.run(dict.fromkeys(self.experts.names, (x, mask)), together=True).values()]
         read = pooled(values)
         weights = [self.gates.of(task)(read) for task in tasks]
         return dict(zip(tasks, mixtures(values, weights), strict=True))

@@ -49,7 +49,7 @@ class NDDR(nn.Module):
         everyone = self.trunks.names
         values = dict.fromkeys(everyone, (x, mask))
         for stage, fusions in enumerate(self.fusions):
-            values = self.trunks.run(values, stage, stage + 1)
+            values = self.trunks.run(values, stage, stage + 1, together=True)
             together, _ = join([*values.values()])
             readers = tasks if stage == len(self.fusions) - 1 else everyone
             values = {task: fusions.of(task)(together, values[task][1]) for task in readers}
