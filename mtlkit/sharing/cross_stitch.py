@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtlkit.feature import Mask, Value
 from mtlkit.option import Fraction
-from mtlkit.sharing.layer import Mixing, channels, diagonal
+from mtlkit.sharing.layer import Mixing, channels, combined, diagonal
 from mtlkit.trunk import Columns, Trunk
 
 
@@ -44,7 +44,7 @@ class CrossStitch(nn.Module):
             weights = mixing()[..., [everyone.index(task) for task in readers], :]
             stacked = torch.stack([x for x, _ in values.values()])  # [tasks, B, ...]
             if weights.ndim == 2:
-                made = torch.tensordot(weights, stacked, dims=1)
+                made = combined(weights, stacked)
             else:
                 of_maps = stacked.ndim == 5
                 made = torch.einsum("crt,tbc...->rbc..." if of_maps else "crt,tb...c->rb...c", weights, stacked)

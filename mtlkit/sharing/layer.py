@@ -72,9 +72,15 @@ def mixtures(values: Sequence[Value], each: Sequence[Tensor]) -> list[Value]:
     return [(_sum(stacked, weights), values[0][1]) for weights in each]
 
 
+def combined(weights: Tensor, stacked: Tensor) -> Tensor:
+    """Sums over features [columns, B, ...] under weights [columns] or [rows, columns]: [B, ...] or [rows, B, ...]."""
+    # Under autocast features come in lower precision than parameters.
+    return torch.tensordot(weights.to(stacked.dtype), stacked, dims=1)
+
+
 def _sum(stacked: Tensor, weights: Tensor) -> Tensor:
     if weights.ndim == 1:
-        return torch.tensordot(weights, stacked, dims=1)
+        return combined(weights, stacked)
     return (weights.T.reshape(*stacked.shape[:2], *[1] * (stacked.ndim - 2)) * stacked).sum(0)
 
 

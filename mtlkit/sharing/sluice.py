@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtlkit.feature import Mask, Value, feature_axis, stages_of, written
 from mtlkit.option import Depth, Fraction, NotNegative
-from mtlkit.sharing.layer import Mixing, channels, diagonal, mixed
+from mtlkit.sharing.layer import Mixing, channels, combined, diagonal, mixed
 from mtlkit.trunk import Columns, Trunk
 
 
@@ -83,7 +83,7 @@ class Sluice(nn.Module):
         everyone, n = self.trunks.names, self.subspaces
         parts = torch.stack([part for x, _ in values.values() for part in x.chunk(n, axis)])  # [tasks * n, B, ...]
         rows = [everyone.index(task) * n + part for task in readers for part in range(n)]
-        made = torch.tensordot(alpha[rows], parts, dims=1).unflatten(0, (len(readers), n))
+        made = combined(alpha[rows], parts).unflatten(0, (len(readers), n))
         joined = torch.cat(made.unbind(1), axis + 1)  # [readers, B, ...]
         return {task: (y, values[task][1]) for task, y in zip(readers, joined, strict=True)}
 

@@ -1,0 +1,86 @@
+"""Every scheme in the trainer: balanced, in half precision, compiled, with tasks that are absent from batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtlkit import SpecError, Trainer, build_model, sharings
+from mtlkit.model import Model
+
+SCHEMES = [entry.name for entry in sharings.entries() if entry.owner == "built-in"]
+X = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
+Y: dict[str, Tensor] = {"a": X[:, :1], "b": X[:, 1:3] * 2, "c": (X[:, :1] > 0).float()}
+
+
+def model_of(scheme: str, **more: Any) -> Model:
+    torch.manual_seed(0)
+    tasks = {"a": {"outputs": 1}, "b": {"outputs": 2}, "c": {"outputs": 1, "loss": "bce"}}
+    encoder = {"type": "mlp", "hidden": [8, 8], "norm": "layer"}
+    return build_model({"input": [6], "encoder": encoder, "sharing": scheme, "tasks": tasks, **more})
+
+
+def fell(model: Model, **settings: Any) -> bool:
+    trainer = Trainer(
+        model, epochs=12, batch_size=16, optimizer={"type": "adam", "lr": 0.01}, progress=False, **settings
+    )
+    before = sum(scores["loss"] for scores in trainer.evaluate((X, Y)).values())
+    trainer.fit((X, Y))
+    return sum(scores["loss"] for scores in trainer.evaluate((X, Y)).values()) < 0.7 * before
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"balancer": "uw"}], ids=str)
+def test_it_learns(scheme: str, settings: dict[str, Any]) -> None:
+    assert fell(model_of(scheme), **settings)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("balancer", ["upgrad", "pcgrad"])
+def test_it_learns_with_balanced_gradients(scheme: str, balancer: str) -> None:
+    if scheme in ("none", "soft"):
+        with pytest.raises(SpecError, match="they share no parameter that is trained"):
+            Trainer(model_of(scheme), balancer=balancer)
+        return
+    assert fell(model_of(scheme), balancer=balancer)
+
+
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "hard"])
+def test_gradients_at_features_need_features_that_tasks_share(scheme: str) -> None:
+    with pytest.raises(SpecError, match="Use at = 'parameters'|they share no parameter"):
+        Trainer(model_of(scheme), balancer={"type": "upgrad", "at": "features"})
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_task_without_labels_is_not_computed(scheme: str) -> None:
+    """What only it reaches stays as it is, but for what the penalty holds together."""
+    model = model_of(scheme)
+    labels = {"a": Y["a"], "b": torch.full_like(Y["b"], torch.nan), "c": Y["c"]}
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.warns(UserWarning, match="had no label in the first epoch"):
+        Trainer(model, epochs=1, batch_size=16, progress=False).fit((X, labels))
+    after = model.state_dict()
+    unchanged = {key for key, value in before.items() if torch.equal(value, after[key])}
+    assert {key for key in before if key.startswith("heads.b.")} <= unchanged
+    of_b = {key for key in before if key.startswith("encoders.") and "b" in key.split(".")}
+    if scheme in ("none", "mtan", "mmoe", "lora", "cgc"):
+        assert of_b <= unchanged, of_b - unchanged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_compiled_it_is_the_same(scheme: str) -> None:
+    plain, compiled = model_of(scheme), model_of(scheme)
+    for model, compile in ((plain, False), (compiled, True)):
+        Trainer(
+            model, max_steps=3, batch_size=32, optimizer={"type": "sgd", "lr": 0.01}, compile=compile, progress=False
+        ).fit((X, Y))
+    if scheme == "branching":
+        return  # its samples are drawn in another order
+    for key, value in plain.state_dict().items():
+        assert torch.allclose(compiled.state_dict()[key], value, atol=1e-5), key
+    for task, output in torch.compile(compiled.eval())(X).items():
+        assert torch.allclose(output, compiled(X)[task], atol=1e-5), task
