@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mtlkit.naming import module_name, name_of
+from mtlkit.naming import ByName, module_name, name_of
 
 TAKEN = sorted(dir(nn.ModuleDict()))
 NAMES = st.sampled_from(TAKEN).flatmap(
@@ -27,3 +27,11 @@ def test_every_name_that_torch_has_works() -> None:
     assert len(modules) == len(TAKEN)
     modules.train().to(torch.float64)
     assert module_name("digit") == "digit"
+
+
+@given(st.lists(NAMES | st.text("ab-_ é1", min_size=1), unique=True, max_size=10))
+def test_modules_by_name_are_found_by_it(names: list[str]) -> None:
+    made = {name: nn.Identity() for name in names}
+    found = ByName(made)
+    assert all(found.of(name) is module for name, module in made.items())
+    assert list(found.values()) == list(made.values())

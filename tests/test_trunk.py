@@ -18,7 +18,7 @@ from mtlkit.encoder.cnn import CNN
 from mtlkit.encoder.mlp import MLP
 from mtlkit.encoder.rnn import RNN
 from mtlkit.feature import Value, stages_of
-from mtlkit.trunk import Columns, Trunk
+from mtlkit.trunk import Columns, Trunk, cut
 
 WIDTH = 12
 
@@ -277,3 +277,31 @@ def test_schemes_give_the_same(scheme: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert bool(ran) == (few == FEW_COLUMNS)
         ran.clear()
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "expected", "lengths"),
+    [
+        (lambda: MLP((6,), hidden=(8, 5)), (6,), ((8,), (5,)), (None, None)),
+        (lambda: CNN((1, 12, 12), channels=(4, 6)), (1, 12, 12), ((4, 6, 6), (6, 3, 3)), (None, None)),
+        (lambda: CNN((None, 6), channels=(4, 4)), (None, 6), ((None, 4), (None, 4)), (64, 32)),
+        (lambda: RNN((None, 6), hidden=5, layers=2), (None, 6), ((None, 5), (None, 5)), (128, 128)),
+        (lambda: RNN((7, 6), hidden=5), (7, 6), ((7, 5),), (7,)),
+        (lambda: nn.Linear(6, 3), (6,), ((3,),), (None,)),
+    ],
+)
+def test_a_trunk_knows_its_stages_without_drawing(
+    make: Callable[[], nn.Module], shape: Any, expected: Any, lengths: Any
+) -> None:
+    trunk = Trunk(make, shape, expected[-1])
+    before = torch.get_rng_state()
+    assert trunk.stage_shapes == expected and trunk.stage_lengths == lengths
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@given(st.integers(1, 40), st.data())
+def test_levels_are_all_stages_in_turn(stages: int, data: st.DataObject) -> None:
+    levels = data.draw(st.integers(1, stages))
+    parts = cut(stages, levels)
+    assert [stage for a, b in parts for stage in range(a, b)] == list(range(stages))
+    assert len(parts) == levels and max(b - a for a, b in parts) - min(b - a for a, b in parts) <= 1
