@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as torch_module
 
 from mtlkit.feature import Value
 
@@ -47,7 +47,8 @@ def in_rows(columns: Sequence[Sequence[nn.Module]], values: Sequence[Value]) -> 
         return [], "one after another: nothing else is measured on devices other than cpu, by autocast or a compiler"
     if any(mask is not None or one.shape != x.shape for one, mask in values):
         return [], "one after another: what they read is padded, or differs in shape"
-    if _has_any_global_hook():
+    # Torch's own name, so that another may take its place.
+    if getattr(torch_module, "_has_any_global_hook", lambda: True)():
         return [], "one after another: a hook on all modules must see each"
     layers, kinds = _looked_at(columns[0])
     if not any(type(layer) is nn.Linear for layer in layers):

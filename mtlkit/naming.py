@@ -11,12 +11,13 @@ from typing import Any, Generic, TypeVar
 
 from torch import nn
 
-_TAKEN = frozenset(dir(nn.ModuleDict()))
+# What torch has, and what `ByName` and its kinds add.
+_TAKEN = frozenset([*dir(nn.ModuleDict()), *dir(Generic), "__orig_bases__", "__parameters__", "of", "names", "run"])
 _M = TypeVar("_M", bound=nn.Module)
 
 
 def module_name(name: str) -> str:
-    """The key of `name` in a `ModuleDict`: itself, or with a hyphen where torch has the name ("type", "forward").
+    """The key of `name` in a `ModuleDict`: itself, or with a hyphen where that has the name ("type", "forward", "run").
 
     No attribute ends with a hyphen. Two names never get the same key, since "type-" becomes "type--".
     """

@@ -61,13 +61,12 @@ class Trunk:
         return (*self._shapes(self.input_shape, feature_shape)[:-1], self.output_shape)
 
     @cached_property
-    def stage_lengths(self) -> tuple[int | None, ...]:
-        """How long a sequence is after each stage, of an input with some length; None where it is no sequence.
+    def stage_sizes(self) -> tuple[Shape, ...]:
+        """The same of an input whose axes of any length are `PROBE` long.
 
-        Features of any length are aligned step by step where these agree.
+        Features of any length correspond place by place where these agree, not where only their shapes do.
         """
-        shapes = self._shapes(tuple(PROBE if n is None else n for n in self.input_shape), traced_shape)
-        return tuple(shape[0] if len(shape) == 2 else None for shape in shapes)
+        return self._shapes(tuple(PROBE if n is None else n for n in self.input_shape), traced_shape)
 
     def _shapes(self, shape: Shape, shape_of: Callable[..., Shape]) -> tuple[Shape, ...]:
         # What is made here only to look at it draws no random numbers and takes no memory.
@@ -105,7 +104,7 @@ class Columns(ByName[nn.Module]):
             together: whether each that reads one of the results reads them all. Only then may columns run as one (see
                 `mtlkit.batching`): what a task has alone would else be shared, as far as autograd can tell.
         """
-        columns = [self._parts(self.of(name), start, stop) for name in values]
+        columns = [_parts(self.of(name), start, stop) for name in values]
         rows, _ = in_rows(columns, [*values.values()]) if together else ([], "")
         if rows:
             made: list[Value] = [(x, None) for x in run_rows(rows, [x for x, _ in values.values()])]
@@ -113,9 +112,10 @@ class Columns(ByName[nn.Module]):
             made = [run_stages(parts, *value)[-1] for parts, value in zip(columns, values.values(), strict=True)]
         return dict(zip(values, made, strict=True))
 
-    def _parts(self, column: nn.Module, start: int, stop: int | None) -> list[nn.Module]:
-        """The modules that applied in turn are these stages of a column."""
-        return [column] if start == 0 and stop is None else stages_of(column)[start:stop]
+
+def _parts(column: nn.Module, start: int, stop: int | None) -> list[nn.Module]:
+    """The modules that applied in turn are these stages of a column."""
+    return [column] if start == 0 and stop is None else stages_of(column)[start:stop]
 
 
 def common_encoder(scheme: nn.Module) -> nn.Module | None:

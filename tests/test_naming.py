@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtlkit.naming import ByName, module_name, name_of
+from mtlkit.trunk import Columns, Trunk
 
-TAKEN = sorted(dir(nn.ModuleDict()))
+# All that a kind of `ModuleDict` here has: a new method of one of them must be among the names that are evaded.
+TAKEN = sorted({*dir(nn.ModuleDict()), *dir(ByName({})), *dir(Columns(Trunk(nn.Identity, (1,), (1,)), []))})
 NAMES = st.sampled_from(TAKEN).flatmap(
     lambda name: st.sampled_from([name, f"{name}-", f"{name}--", f"{name}_", name.rstrip("_"), f"a {name}"])
 )

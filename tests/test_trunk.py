@@ -280,22 +280,22 @@ def test_schemes_give_the_same(scheme: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("make", "shape", "expected", "lengths"),
+    ("make", "shape", "expected", "sizes"),
     [
-        (lambda: MLP((6,), hidden=(8, 5)), (6,), ((8,), (5,)), (None, None)),
-        (lambda: CNN((1, 12, 12), channels=(4, 6)), (1, 12, 12), ((4, 6, 6), (6, 3, 3)), (None, None)),
-        (lambda: CNN((None, 6), channels=(4, 4)), (None, 6), ((None, 4), (None, 4)), (64, 32)),
-        (lambda: RNN((None, 6), hidden=5, layers=2), (None, 6), ((None, 5), (None, 5)), (128, 128)),
-        (lambda: RNN((7, 6), hidden=5), (7, 6), ((7, 5),), (7,)),
-        (lambda: nn.Linear(6, 3), (6,), ((3,),), (None,)),
+        (lambda: MLP((6,), hidden=(8, 5)), (6,), ((8,), (5,)), ((8,), (5,))),
+        (lambda: CNN((1, 12, 12), channels=(4, 6)), (1, 12, 12), ((4, 6, 6), (6, 3, 3)), ((4, 6, 6), (6, 3, 3))),
+        (lambda: CNN((None, 6), channels=(4, 4)), (None, 6), ((None, 4), (None, 4)), ((64, 4), (32, 4))),
+        (lambda: RNN((None, 6), hidden=5, layers=2), (None, 6), ((None, 5), (None, 5)), ((128, 5), (128, 5))),
+        (lambda: RNN((7, 6), hidden=5), (7, 6), ((7, 5),), ((7, 5),)),
+        (lambda: nn.Linear(6, 3), (6,), ((3,),), ((3,),)),
     ],
 )
 def test_a_trunk_knows_its_stages_without_drawing(
-    make: Callable[[], nn.Module], shape: Any, expected: Any, lengths: Any
+    make: Callable[[], nn.Module], shape: Any, expected: Any, sizes: Any
 ) -> None:
     trunk = Trunk(make, shape, expected[-1])
     before = torch.get_rng_state()
-    assert trunk.stage_shapes == expected and trunk.stage_lengths == lengths
+    assert trunk.stage_shapes == expected and trunk.stage_sizes == sizes
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -168,7 +168,14 @@ class SequenceBlock(nn.Module):
             return self.norm(y.flatten(0, 1)).view_as(y)
         real = y[mask]  # [number of real steps, D']
         # Without a real step there are no statistics.
-        return torch.zeros_like(y).masked_scatter(mask.unsqueeze(-1), self.norm(real)) if len(real) else y
+        return torch.zeros_like(y).masked_scatter(mask.unsqueeze(-1), self._of_real(real)) if len(real) else y
+
+    def _of_real(self, real: Tensor) -> Tensor:
+        norm = self.norm
+        if not (self.training and isinstance(norm, nn.BatchNorm1d) and len(real) == 1):
+            return norm(real)
+        # One step alone has no spread of its own.
+        return F.batch_norm(real, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
     def _pooled(self, y: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
         if self.pooling == "none":

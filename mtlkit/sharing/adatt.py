@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from mtlkit.feature import Mask, Value
 from mtlkit.naming import ByName
 from mtlkit.option import Depth
-from mtlkit.sharing.layer import Gate, Mixing, channels, mixed, mixtures, pooled
-from mtlkit.sharing.ple import levels_of
+from mtlkit.sharing.layer import Gate, Mixing, channels, levels_of, mixed, mixtures, pooled
 from mtlkit.trunk import Columns, Trunk
 
 
@@ -39,7 +38,7 @@ class AdaTT(nn.Module):
     def __init__(self, trunk: Trunk, tasks: Sequence[str], *, experts: Depth = 1, levels: Depth | None = None) -> None:
         super().__init__()
         self.levels = levels_of(trunk, levels, "adatt")
-        self._own = {task: [f"{task} {i}" for i in range(experts)] for task in tasks}
+        self._own = {task: [f"{task}/{i}" for i in range(experts)] for task in tasks}
         everyone = [name for names in self._own.values() for name in names]
         self.experts = ByName({task: Columns(trunk, names) for task, names in self._own.items()})
         self.gates: Any = nn.ModuleList()

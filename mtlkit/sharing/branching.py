@@ -31,7 +31,8 @@ class Branching(nn.Module):
     Args:
         copies: of each stage; one for each task, at most 4, if left out.
         temperature: of the first sample; it falls by the same factor each time.
-        steps: forward passes in training until it is 0.1, where it stays.
+        steps: forward passes in training until it is 0.1, where it stays; about half of what you train for, since
+            before that evaluation sees choices where training saw mixtures.
     """
 
     passes: Tensor
@@ -52,7 +53,7 @@ class Branching(nn.Module):
         self.temperature, self.steps = temperature, steps
         readers = [names] * (len(trunk.stage_shapes) - 1) + [list(tasks)]
         self.choices: Any = nn.ModuleList(Choice(one, names) for one in readers)
-        self.register_buffer("passes", torch.zeros(()))
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         readers = [self.tasks.index(task) for task in tasks]
@@ -91,7 +92,8 @@ class Branching(nn.Module):
 
     def _next_temperature(self) -> Tensor:
         way = (self.passes / self.steps).clamp(max=1)
-        self.passes += 1
+        if torch.is_grad_enabled():
+            self.passes += 1
         return self.temperature * (_LAST / self.temperature) ** way
 
 
@@ -102,13 +104,16 @@ class Choice(Mixing):
         super().__init__(rows, columns, torch.zeros(len(rows), len(columns)))
 
     def forward(self) -> Tensor:
-        return (_PACE * self.weight).softmax(-1)
+        return self._logs().exp()
+
+    def _logs(self) -> Tensor:
+        return (_PACE * self.weight).log_softmax(-1)
 
     def sampled(self, temperature: Tensor) -> Tensor:
         """A sample of the Gumbel-softmax distribution, each row of which sums to 1."""
-        probabilities = self()
-        noise = -torch.empty_like(probabilities).exponential_().log()
-        return ((probabilities.log() + noise) / temperature).softmax(-1)
+        logs = self._logs()
+        noise = -torch.empty_like(logs).exponential_().log()
+        return ((logs + noise) / temperature).softmax(-1)
 
     def decided(self) -> Tensor:
         """1 for the most probable column of each row, else 0."""

@@ -18,7 +18,7 @@ from mtlkit.trunk import Trunk
 
 
 class CGC(PLE):
-    """One level of `ple`. No gate of a task sees another task's experts."""
+    """One level of `ple`. No gate of a task sees another task's experts; `own=1, shared=0` is `none`."""
 
     def __init__(
         self,

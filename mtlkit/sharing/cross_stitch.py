@@ -21,6 +21,9 @@ from mtlkit.trunk import Columns, Trunk
 class CrossStitch(nn.Module):
     """An encoder for each task. What a task's next stage reads is a learned sum over all tasks' features.
 
+    The paper gives the weights a hundred to a thousand times the learning rate of networks trained before; here they
+    are trained as all else, from the start.
+
     Args:
         same: the first weight of a task's own features; the others share the rest of 1. `same=1` begins as `none`.
         per_channel: weights for each channel, as in the paper's experiments, not for each stage.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlkit.feature import Mask, Shape, Value, feature_axis, pool, written
+from mtlkit.trunk import Trunk, cut
 
 
 class Mixing(nn.Module):
@@ -23,7 +24,7 @@ class Mixing(nn.Module):
     def __init__(self, rows: Sequence[str], columns: Sequence[str], initial: Tensor) -> None:
         super().__init__()
         self.rows, self.columns = tuple(rows), tuple(columns)
-        self.weight = nn.Parameter(initial)
+        self.weight = nn.Parameter(initial.clone())
 
     def forward(self) -> Tensor:
         return self.weight
@@ -105,8 +106,9 @@ class ChannelNorm(nn.Module):
             return self._normed(x)
         if x.ndim == 4:
             return self._normed(x.flatten(2)).view_as(x)
-        if mask is None:
-            return self._normed(x.flatten(0, 1)).view_as(x)
+        if mask is None or not self.training:
+            normed = self._normed(x.flatten(0, 1)).view_as(x)
+            return normed if mask is None else normed.masked_fill(~mask.unsqueeze(-1), 0)
         return torch.zeros_like(x).masked_scatter(mask.unsqueeze(-1), self._normed(x[mask]))
 
     def _normed(self, x: Tensor) -> Tensor:
@@ -130,6 +132,25 @@ def channels(shape: Shape, what: str) -> int:
 
 
 def diagonal(size: int, same: float) -> Tensor:
-    """[size, size] with `same` on the diagonal; the rest of 1 is shared by the others of a row."""
-    others = (1 - same) / max(size - 1, 1)
+    """[size, size] with `same` on the diagonal; the rest of 1 is shared by the others of a row, if there are any."""
+    if size == 1:
+        return torch.ones(1, 1)
+    others = (1 - same) / (size - 1)
     return torch.full((size, size), others).fill_diagonal_(same)
+
+
+def levels_of(trunk: Trunk, levels: int | None, scheme: str) -> list[tuple[int, int]]:
+    """The stages (from, to before) of each level.
+
+    Raises:
+        ValueError: there are fewer stages than levels.
+    """
+    stages = len(trunk.stage_shapes)
+    if levels is None:
+        levels = min(2, stages)
+    if levels > stages:
+        raise ValueError(
+            f"{scheme} with {levels} levels needs a trunk of at least {levels} stages; this one has {stages}. Give the "
+            f"trunk more layers, or set levels = {stages}"
+        )
+    return cut(stages, levels)

@@ -24,24 +24,34 @@ class LoRA(nn.Module):
     """A shared encoder in whose place each task runs one with weights of its own, W + scale * up @ down. At the start
     `up` is 0, which is `hard`.
 
-    All matrices, kernels of convolutions and weights of recurrent cells among them, are adapted; biases, norms and
-    positions are shared. The statistics of batch normalisation are each task's own, since its features are.
+    All matrices named as torch names weights are adapted: those of linear, convolutional, recurrent, attention and
+    embedding layers; biases, norms and positions are shared. W is trained too, by all tasks; freeze it, with
+    `model.scheme("encoder").trunk.requires_grad_(False)`, for what the paper does.
+
+    The statistics of batch normalisation are each task's own, since its features are. They start as the encoder's; who
+    loads other weights into the encoder alone leaves them as they are.
 
     Args:
         rank: the rows of `down`.
-        scale: what the product is multiplied by.
+        scale: what the product is multiplied by, the paper's alpha / r.
 
     Raises:
-        ValueError: the encoder has no matrix.
+        ValueError: the encoder has no such matrix.
     """
 
     def __init__(self, trunk: Trunk, tasks: Sequence[str], *, rank: Depth = 4, scale: Positive = 1.0) -> None:
         super().__init__()
         self.trunk = Applied(trunk.make())
         self.scale = scale
-        matrices = {name: p for name, p in self.trunk.named_parameters() if p.ndim > 1 and p.shape[0] > 1}
+        matrices = {
+            name: p
+            for name, p in self.trunk.named_parameters()
+            if p.ndim > 1 and p.shape[0] > 1 and "weight" in name.rpartition(".")[2]
+        }
         if not matrices:
-            raise ValueError("lora adapts the matrices of an encoder, and this one has none. Use sharing 'hard'")
+            raise ValueError(
+                "lora adapts matrices that are weights of layers, and this encoder has none. Use sharing 'hard'"
+            )
         kept = self.trunk.state_dict().keys()
         buffers = {name: b for name, b in self.trunk.named_buffers() if name in kept}
         self.adapters = ByName({task: Adapter(matrices, buffers, rank) for task in tasks})
@@ -82,7 +92,7 @@ class Adapter(nn.Module):
             self.register_parameter(f"down {_key(name)}", nn.Parameter(down))
             self.register_parameter(f"up {_key(name)}", nn.Parameter(torch.zeros(out, within)))
         for name, buffer in buffers.items():
-            self.register_buffer(_key(name), buffer.clone())
+            self.register_buffer(f"own {_key(name)}", buffer.clone())
 
     def forward(self) -> dict[str, Tensor]:
         """up @ down, by the name of the matrix."""
@@ -93,7 +103,7 @@ class Adapter(nn.Module):
 
     def statistics(self) -> dict[str, Tensor]:
         """The buffers, by their name in the encoder."""
-        return {name: self.get_buffer(_key(name)) for name in self._buffers_of}
+        return {name: self.get_buffer(f"own {_key(name)}") for name in self._buffers_of}
 
 
 def _key(name: str) -> str:

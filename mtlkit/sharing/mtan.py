@@ -28,9 +28,10 @@ class MTAN(nn.Module):
     """A shared encoder and for each task one attention module a stage: a soft mask of the stage's features, made of
     these and of what the task attended to after the stage before. A task's features are the last stage's, masked.
 
-    Where two stages' places correspond, on maps and on sequences of one fixed length, attention goes place by place;
-    else what was attended to before is pooled. Maps get smaller by mean pooling, and all maps between stages are of
-    one place, where the paper has 3 x 3 convolutions and max pooling.
+    A stage's features serve both as what the mask is made of and as what it masks, where the paper has those of a
+    block's first and second convolution. Where two stages' places correspond, on maps and on sequences of one fixed
+    length, attention goes place by place; else what was attended to before is pooled. Maps get smaller by mean pooling,
+    and from stage to stage each place is mapped alone, where the paper has 3 x 3 convolutions and max pooling.
 
     Args:
         reduction: the attention module's inner channels are the stage's divided by it, but 32 where that is fewer and

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from mtlkit.feature import Mask, Value
 from mtlkit.naming import ByName
 from mtlkit.option import Depth
-from mtlkit.sharing.layer import Gate, channels, mixed, pooled
-from mtlkit.trunk import Columns, Trunk, cut
+from mtlkit.sharing.layer import Gate, channels, levels_of, mixed, pooled
+from mtlkit.trunk import Columns, Trunk
 
-_SHARED = "shared"  # No task: the gate and the state of the shared experts.
+# Who the shared experts are. An expert of a task is called "digit/0", and no task's name has a slash.
+_SHARED = "shared"
 
 
 class PLE(nn.Module):
@@ -50,7 +51,7 @@ class PLE(nn.Module):
         super().__init__()
         self.levels = levels_of(trunk, levels, "ple")
         self._shared = [f"{_SHARED} {i}" for i in range(shared)]
-        self._own = {task: [f"{task} {i}" for i in range(own)] for task in tasks}
+        self._own = {task: [f"{task}/{i}" for i in range(own)] for task in tasks}
         self.experts = ByName({task: Columns(trunk, names) for task, names in self._own.items()})
         self.shared = Columns(trunk, self._shared)
         self.gates: Any = nn.ModuleList()
@@ -83,20 +84,3 @@ class PLE(nn.Module):
                 found = [value for values in mine.values() for value in values.values()] + [*ours.values()]
                 common = mixed(found, self.shared_gates[level](pooled(found)))
         return {task: states[task] for task in tasks}
-
-
-def levels_of(trunk: Trunk, levels: int | None, scheme: str) -> list[tuple[int, int]]:
-    """The stages (from, to before) of each level.
-
-    Raises:
-        ValueError: there are fewer stages than levels.
-    """
-    stages = len(trunk.stage_shapes)
-    if levels is None:
-        levels = min(2, stages)
-    if levels > stages:
-        raise ValueError(
-            f"{scheme} with {levels} levels needs a trunk of at least {levels} stages; this one has {stages}. Give the "
-            f"trunk more layers, or set levels = {stages}"
-        )
-    return cut(stages, levels)

@@ -8,6 +8,7 @@ Ruder et al. 2019, "Latent Multi-task Architecture Learning" (sluice networks), 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,11 @@ class Sluice(nn.Module):
         subspaces: into how many parts the channels are cut, for some to be shared and others not.
         same: the first weight of a subspace's own features, and of the last stage; the others share the rest of 1.
         orthogonality: what is added to the losses is this times the squared Frobenius norms of the products of the
-            weights that make two subspaces of a stage, so that subspaces differ.
+            weights that make two subspaces of a stage, so that subspaces differ: those of its linear, convolutional,
+            recurrent and embedding layers that are as wide as the stage.
 
     Raises:
-        ValueError: the channels of a stage can't be cut into so many equal parts.
+        ValueError: the channels of a stage can't be cut into so many equal parts, or no layer is held orthogonal.
     """
 
     def __init__(
@@ -54,11 +56,14 @@ class Sluice(nn.Module):
                     f"{written(shape)}, {width} channels. Choose a width that is a multiple, or other subspaces"
                 )
         self.trunks = Columns(trunk, tasks)
+        if orthogonality and subspaces > 1 and not self._is_held():
+            raise ValueError(
+                "sluice finds no layer of this encoder whose weights it could hold orthogonal. Set orthogonality = 0"
+            )
         names = [f"{task} {part}" if subspaces > 1 else task for task in tasks for part in range(subspaces)]
         self.alphas = nn.ModuleList(Mixing(names, names, diagonal(len(names), same)) for _ in shapes)
-        lengths = trunk.stage_lengths
-        alike = [shape == shapes[-1] and length == lengths[-1] for shape, length in zip(shapes, lengths, strict=True)]
-        self._mixed_stages = [stage for stage, is_alike in enumerate(alike) if is_alike]
+        sizes = trunk.stage_sizes
+        self._mixed_stages = [stage for stage, size in enumerate(sizes) if size == sizes[-1]]
         first = diagonal(len(self._mixed_stages), same)[-1:] if len(self._mixed_stages) > 1 else torch.ones(1, 1)
         self.beta = Mixing(tasks, [f"stage {stage}" for stage in self._mixed_stages], first.repeat(len(tasks), 1))
 
@@ -87,23 +92,40 @@ class Sluice(nn.Module):
         joined = torch.cat(made.unbind(1), axis + 1)  # [readers, B, ...]
         return {task: (y, values[task][1]) for task, y in zip(readers, joined, strict=True)}
 
+    def _is_held(self) -> bool:
+        """Whether any stage has a layer for the penalty."""
+        stages = zip(stages_of(next(iter(self.trunks.values()))), self._channels, strict=True)
+        return any(True for stage, width in stages for _ in channel_weights(stage, width))
+
     def penalty(self) -> Tensor | None:
-        if not self.orthogonality:
+        if not self.orthogonality or self.subspaces == 1:
             return None
         products = [
             (a @ b.T).square().sum()
             for column in self.trunks.values()
             for stage, width in zip(stages_of(column), self._channels, strict=True)
-            for a, b in self._pairs(stage, width)
+            for rows in channel_weights(stage, width)
+            for a, b in combinations(rows.chunk(self.subspaces), 2)
         ]
-        return self.orthogonality * torch.stack(products).sum() if products else None
+        return self.orthogonality * torch.stack(products).sum()
 
-    def _pairs(self, stage: nn.Module, width: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The weights [rows, n] that make the channels of two subspaces, of each layer as wide as the stage."""
-        for weight in stage.parameters():
-            # Recurrent layers have the rows of three or four gates below one another.
-            if weight.ndim < 2 or weight.shape[0] % width:
-                continue
-            for gate in weight.flatten(1).split(width):
-                parts = gate.chunk(self.subspaces)
-                yield from ((a, b) for i, a in enumerate(parts) for b in parts[:i])
+
+def channel_weights(stage: nn.Module, width: int) -> Iterator[Tensor]:
+    """Weights [width, n] of which each row makes a channel of a stage, one matrix for each layer that is as wide."""
+    for module in stage.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and module.weight.shape[0] == width:
+            yield module.weight.flatten(1)
+        elif isinstance(module, nn.Embedding) and module.embedding_dim == width:
+            yield module.weight.T
+    cells: list[nn.RNNBase] = []
+    for module in reversed([*stage.modules()]):
+        if isinstance(module, nn.RNNBase) and sum(cell.hidden_size for cell in cells) < width:
+            cells.insert(0, module)
+    if sum(cell.hidden_size for cell in cells) != width:
+        return
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        # The gates lie below one another; the channels of a stage are those of one direction and then of the other.
+        gates = [getattr(cell, name).split(cell.hidden_size) for cell in cells]
+        for of_one_gate in zip(*gates, strict=True):
+            # Directions read the same input, so that their rows can be compared.
+            yield torch.cat(of_one_gate)

@@ -18,6 +18,7 @@ from mtlkit.balancing import Balancer, Place
 from mtlkit.border import Border, Frontier
 from mtlkit.errors import MtlkitError, Problem, SpecError
 from mtlkit.model import Model
+from mtlkit.naming import ByName
 from mtlkit.train.gradients import FeatureGradients, Gradients, at_parameters, batched_at_parameters
 from mtlkit.train.reach import Reach
 from mtlkit.trunk import common_encoder
@@ -80,16 +81,25 @@ class Places:
 
     @cached_property
     def last_layer(self) -> list[nn.Parameter]:
-        """The weights of the last layer that all tasks share: none where there is no such layer."""
+        """The weights of the last layer that all tasks share: none where there is no such layer.
+
+        Where a scheme has several encoders of one kind, this layer of each of them.
+        """
+        layers: dict[tuple[str, ...], list[nn.Parameter]] = {}
         for name in reversed(self._reach.called):
-            weights = [
-                p
-                for p in self.model.get_submodule(name).parameters(recurse=False)
-                if p.ndim > 1 and len(self.reach.get(p, ())) == len(self.model.tasks)
-            ]
+            module = self.model.get_submodule(name)
+            # The weights under which features are mixed are no layer.
+            found = [] if hasattr(module, "rows") else [*module.parameters(recurse=False)]
+            weights = [p for p in found if p.ndim > 1 and len(self.reach.get(p, ())) == len(self.model.tasks)]
             if weights:
-                return weights
-        return []
+                layers.setdefault(self._place_in_columns(name), []).extend(weights)
+        return next(iter(layers.values()), [])
+
+    def _place_in_columns(self, name: str) -> tuple[str, ...]:
+        """A module's name, with a star in place of that of the column, or expert, that it is in."""
+        parts = name.split(".")
+        holders = [self.model.get_submodule(".".join(parts[:i])) for i in range(len(parts))]
+        return tuple("*" if isinstance(holder, ByName) else part for holder, part in zip(holders, parts, strict=True))
 
     @cached_property
     def frontier(self) -> Frontier:

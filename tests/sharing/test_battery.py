@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import mtlkit
 from mtlkit import SpecError, build_model, sharings
-from mtlkit.testing import check_sharing
+from mtlkit.testing import check_model, check_sharing
 
 SCHEMES = [entry.name for entry in sharings.entries() if entry.owner == "built-in"]
 IMAGE = (3, 32, 32)
@@ -33,7 +33,22 @@ def test_over_backbones(scheme: str, trunk: str) -> None:
     check_sharing(scheme, [BACKBONES[trunk]])
 
 
-@pytest.mark.parametrize("shape", [(12, 6), (None, 6), (2, 6, 5)])
+@pytest.mark.parametrize("names", [("run", "of", "names"), ("shared", "expert 0", "copy 0"), ("forward", "a b", "é")])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_any_names_of_tasks(scheme: str, names: tuple[str, ...]) -> None:
+    spec = {
+        "input": [6],
+        "encoder": {"type": "mlp", "hidden": [8, 8]},
+        "sharing": scheme,
+        "tasks": {name: {"outputs": i + 1} for i, name in enumerate(names)},
+    }
+    model = check_model(spec)
+    for module in model.modules():
+        columns = getattr(module, "columns", ())
+        assert len(set(columns)) == len(columns)
+
+
+@pytest.mark.parametrize("shape", [(12, 6), (None, 6), (2, 6, 5), (2, None, 5)])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_over_a_plugin(scheme: str, shape: tuple[int | None, ...]) -> None:
     check_sharing(scheme, [({"type": "tcn", "channels": [8, 4]}, shape)])

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlkit import build_model
+from mtlkit.feature import feature_axis, run_stages, stages_of
 from mtlkit.model import Model
 from mtlkit.sharing.dselect_k import smooth_step
 from mtlkit.sharing.layer import ChannelNorm, Pointwise
+from mtlkit.sharing.sluice import channel_weights
 
 VECTOR = {"type": "mlp", "hidden": [8, 8]}
 CNN = {"type": "cnn", "channels": [4, 6], "norm": "none"}
@@ -113,6 +115,34 @@ def test_sluice_mixes_recurrent_layers_but_not_stages_of_other_lengths() -> None
     ):
         model = build_model({"input": [None, 4], "encoder": encoder, "sharing": "sluice", "tasks": TASKS})
         assert scheme_of(model).beta.columns == stages, encoder
+
+
+def test_sluice_knows_the_weights_that_make_its_channels() -> None:
+    def held(encoder: dict[str, Any], shape: Any) -> list[tuple[int, ...]]:
+        model = build_model({"input": shape, "encoder": encoder, "sharing": "sluice", "tasks": TASKS})
+        column = scheme_of(model).trunks.of("a")
+        sizes = [feature[feature_axis(feature)] for feature in stage_shapes(column, shape)]
+        found = [channel_weights(stage, size) for stage, size in zip(stages_of(column), sizes, strict=True)]
+        return [tuple(weight.shape) for weights in found for weight in weights]
+
+    assert held({"type": "mlp", "hidden": [8, 4]}, [6]) == [(8, 6), (4, 8)]
+    assert held({"type": "cnn", "channels": [4], "kernel": 3}, [1, 8, 8]) == [(4, 9)]
+    # Three gates of both directions together, of what is read and of what is remembered.
+    assert held({"type": "rnn", "hidden": 4, "bidirectional": True}, [5, 6]) == [(8, 6)] * 3 + [(8, 4)] * 3
+    assert held({"type": "rnn", "cell": "lstm", "hidden": 4}, [5, 6]) == [(4, 6)] * 4 + [(4, 4)] * 4
+    transformer = {"type": "transformer", "dim": 8, "heads": 2, "layers": 1, "feedforward": 32}
+    assert held(transformer, [5, 6]) == [(8, 6), (8, 8), (8, 32)]  # not the wide layer inside
+
+
+def stage_shapes(column: nn.Module, shape: Any) -> list[Any]:
+    return [tuple(y.shape[1:]) for y, _ in run_stages(stages_of(column), torch.zeros(1, *shape), None)]
+
+
+def test_sluice_over_maps_of_any_size() -> None:
+    encoder = {"type": "cnn", "channels": [8, 8]}
+    model = build_model({"input": [3, None, None], "encoder": encoder, "sharing": "sluice", "tasks": TASKS})
+    assert model(torch.randn(2, 3, 16, 12))["a"].shape == (2, 1)
+    assert scheme_of(model).beta.columns == ("stage 1",)
 
 
 def gated(gate: Any, values: list[Tensor]) -> Tensor:
@@ -237,16 +267,29 @@ def test_branching_is_a_tree_of_which_only_the_chosen_copies_run() -> None:
     assert ran == [("copy 0", 0), ("copy 0", 1)]
 
 
+def test_a_decided_choice_has_a_finite_gradient() -> None:
+    model, x = model_of({"type": "branching", "copies": 2})
+    scheme = scheme_of(model.train())
+    with torch.no_grad():
+        scheme.choices[0].weight[0, 0] = 50.0
+    sum(output.sum() for output in model(x).values()).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
+    with torch.no_grad():
+        model(x)
+    assert int(scheme.passes) == 1, "a look without gradients is no step"
+
+
 def test_branching_samples_become_choices() -> None:
     model, x = model_of({"type": "branching", "copies": 3, "temperature": 4.0, "steps": 10})
     scheme = scheme_of(model.train())
     torch.manual_seed(0)
+    temperatures = [scheme._next_temperature() for _ in range(3)]
     with torch.no_grad():
-        first = torch.stack([scheme.choices[1].sampled(scheme._next_temperature()) for _ in range(3)])
+        first = torch.stack([scheme.choices[1].sampled(t) for t in temperatures])
     assert torch.allclose(first.sum(-1), torch.ones(3, 3)) and float(first.max()) < 0.9
     for _ in range(10):
         model(x)
-    assert float(scheme.passes) == 13 and abs(float(scheme._next_temperature()) - 0.1) < 1e-6
+    assert int(scheme.passes) == 13 and abs(float(scheme._next_temperature()) - 0.1) < 1e-6
     late = torch.stack([scheme.choices[1].sampled(scheme._next_temperature()) for _ in range(50)])
     assert float(late.detach().max(-1).values.median()) > 0.99
     again = build_model(model.spec)
@@ -282,12 +325,12 @@ def test_lora_keeps_each_tasks_own_batch_statistics() -> None:
     changed = [
         key for key, value in scheme.state_dict().items() if key in before and not torch.equal(value, before[key])
     ]
-    assert changed == ["adapters.a.blocks/0/norm/running_mean"]
+    assert changed == ["adapters.a.own blocks/0/norm/running_mean"]
     plain = nn.BatchNorm2d(4)
     own = scheme.adapters.of("a")
     weight = scheme.trunk.encoder.blocks[0].conv.weight + own()["encoder.blocks.0.conv.weight"]
     plain(F.conv2d(x, weight, padding=1))
-    assert torch.allclose(own.get_buffer("blocks/0/norm/running_mean"), plain.running_mean, atol=1e-6)
+    assert torch.allclose(own.get_buffer("own blocks/0/norm/running_mean"), plain.running_mean, atol=1e-6)
 
 
 def test_soft_l2_and_trace_norm() -> None:

@@ -94,6 +94,26 @@ def test_ple_with_one_level_is_cgc(trunk: Trunk, tasks: int) -> None:
 
 @trunks
 @tasks
+def test_cgc_without_shared_experts_is_none(trunk: Trunk, tasks: int) -> None:
+    apart, separate = made(trunk, tasks, {"type": "cgc", "own": 1, "shared": 0}), made(trunk, tasks, "none")
+    names = {f"experts.task {i}.task {i}/0": f"trunks.task {i}" for i in range(tasks)}
+    keys = {key: key for key in apart.state_dict()}
+    for before, after in names.items():
+        keys = {key: new.replace(before, after) for key, new in keys.items()}
+    copy_shared(apart, separate, keys)
+    assert_same(apart, separate, trunk)
+
+
+@trunks
+@pytest.mark.parametrize("sharing", ["cross_stitch", {"type": "nddr", "norm": "none"}])
+def test_one_task_alone_loses_nothing_by_a_mixture_of_one(trunk: Trunk, sharing: Any) -> None:
+    alone, separate = made(trunk, 1, sharing), made(trunk, 1, "none")
+    copy_shared(alone, separate, {})
+    assert_same(alone, separate, trunk)
+
+
+@trunks
+@tasks
 def test_branching_with_one_copy_is_hard(trunk: Trunk, tasks: int) -> None:
     tree, hard = made(trunk, tasks, {"type": "branching", "copies": 1}), made(trunk, tasks, "hard")
     copy_shared(tree, hard, renamed(tree, "copies.copy 0", "trunk"))

@@ -48,6 +48,23 @@ def test_it_learns_with_balanced_gradients(scheme: str, balancer: str) -> None:
     assert fell(model_of(scheme), balancer=balancer)
 
 
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in ("none", "soft")])
+def test_gradnorm_sees_the_last_layer_of_every_column(scheme: str) -> None:
+    """Of tasks that are the same none weighs much more than another."""
+    torch.manual_seed(0)
+    tasks = {"a": {"outputs": 2}, "b": {"outputs": 2}}
+    encoder = {"type": "mlp", "hidden": [8, 8]}
+    model = build_model({"input": [6], "encoder": encoder, "sharing": scheme, "tasks": tasks})
+    layer = {id(p) for p in Trainer(model, balancer="gradnorm").places.last_layer}
+    names = [name for name, p in model.named_parameters() if id(p) in layer]
+    assert names and all(name.endswith(".1.0.weight") for name in names), names
+    expected = {"hard": 1, "mtan": 1, "lora": 1, "mmoe": 4, "dselect_k": 4, "cgc": 1, "ple": 1}.get(scheme, 2)
+    assert len(names) == expected
+    trainer = Trainer(model, epochs=10, batch_size=16, balancer={"type": "gradnorm", "alpha": 0.0}, progress=False)
+    trainer.fit((X, {"a": X[:, :2], "b": X[:, :2]}))
+    assert all(0.6 < float(weight) < 1.4 for weight in trainer.balancer.weights.values()), trainer.balancer.weights
+
+
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "hard"])
 def test_gradients_at_features_need_features_that_tasks_share(scheme: str) -> None:
     with pytest.raises(SpecError, match="Use at = 'parameters'|they share no parameter"):

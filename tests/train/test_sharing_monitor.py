@@ -85,7 +85,7 @@ def test_coefficients_of_channels_are_their_mean() -> None:
 def test_what_a_reader_can_not_read_is_nan() -> None:
     (record,) = fitted(SharingMonitor(), "ple", epochs=1, batch_size=32).history.sharing
     assert list(record["weights"]) == ["encoder.gates.0", "encoder.gates.1", "encoder.shared_gates.0"]
-    assert record["columns"]["encoder.gates.0"] == ("a 0", "b 0", "c 0", "shared 0")
+    assert record["columns"]["encoder.gates.0"] == ("a/0", "b/0", "c/0", "shared 0")
     known = ~record["weights"]["encoder.gates.0"].isnan()
     assert known.tolist() == [[i == j or j == 3 for j in range(4)] for i in range(3)]
 
