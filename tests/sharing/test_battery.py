@@ -150,3 +150,22 @@ def test_a_plan_draws_no_random_number(scheme: str) -> None:
     torch.manual_seed(3)
     first = nn.Linear(6, 8)
     assert any(torch.equal(first.weight, value) for value in drawn[0].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_it_can_be_exported(scheme: str) -> None:
+    """What chooses by values in evaluation must not need them in a traced graph; nor must masks."""
+    layers = [{"type": "embedding", "vocab": 10, "dim": 8}, {"type": "transformer", "dim": 8, "heads": 2}]
+    spec = {
+        "input": {"shape": [12], "dtype": "int64"},
+        "encoder": {"type": "sequential", "layers": layers},
+        "sharing": scheme,
+        "tasks": {"a": {"outputs": 1}, "b": {"outputs": 2}},
+    }
+    model = build_model(spec).eval()
+    ids = torch.randint(0, 10, (4, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exported = torch.export.export(model, (ids,)).module()(ids)
+        for task, output in model(ids).items():
+            assert torch.allclose(exported[task], output, atol=1e-5), task
