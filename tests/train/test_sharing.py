@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtlkit import SpecError, Trainer, build_model, sharings
 from mtlkit.model import Model
+from mtlkit.train.reach import Reach
 
 SCHEMES = [entry.name for entry in sharings.entries() if entry.owner == "built-in"]
 X = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
@@ -114,3 +115,28 @@ def test_traced_it_is_the_same(scheme: str) -> None:
             for task, output in traced(X, tasks=tasks).items():
                 if not (training and scheme == "branching"):  # its temperature has fallen since
                     assert torch.allclose(output, expected[task], atol=1e-5), task
+
+
+MANY: dict[str, dict[str, int]] = {
+    "adatt": {"experts": 8},
+    "branching": {"copies": 9},
+    "cgc": {"own": 9},
+    "dselect_k": {"experts": 8},
+    "mmoe": {"experts": 8},
+    "ple": {"own": 9},
+}
+
+
+@pytest.mark.parametrize(("scheme", "options"), [*((name, {}) for name in SCHEMES), *MANY.items()])
+def test_columns_that_run_as_one_share_no_more_than_they_do_apart(scheme: str, options: dict[str, int]) -> None:
+    """What reaches what on the meta device, where columns run one by one, is what reaches what in a step."""
+    torch.manual_seed(0)
+    tasks = {f"t{i}": {"outputs": 1} for i in range(9)}
+    encoder = {"type": "mlp", "hidden": [8, 8]}
+    sharing = {"type": scheme, **options}
+    model = build_model({"input": [6], "encoder": encoder, "sharing": sharing, "tasks": tasks}).train()
+    expected, outputs = Reach.of(model).tasks, model(X)
+    for task in ("t0", "t8"):
+        found = torch.autograd.grad(outputs[task].sum(), [*model.parameters()], retain_graph=True, allow_unused=True)
+        reached = {name for (name, _), g in zip(model.named_parameters(), found, strict=True) if g is not None}
+        assert reached == {name for name, by in expected.items() if task in by}
