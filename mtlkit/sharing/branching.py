@@ -21,6 +21,7 @@ from mtlkit.trunk import Columns, Trunk
 _LAST = 0.1  # the temperature at which a sample is as good as one choice
 # Choices are made within hundreds of steps, in each of which an optimiser moves a parameter by about 1e-3.
 _PACE = 10.0
+_SMALLEST = 1e-20
 
 
 class Branching(nn.Module):
@@ -71,7 +72,8 @@ class Branching(nn.Module):
         for stage, choice in enumerate(self.choices):
             read = dict(zip(names, values, strict=True))
             made = [*self.copies.run(read, stage, stage + 1, together=True).values()]
-            weights = choice.decided() if temperature is None else choice.sampled(temperature)
+            probabilities = choice()
+            weights = decided(probabilities) if temperature is None else sampled(probabilities, temperature)
             rows = readers if stage == len(self.choices) - 1 else range(len(names))
             values = mixtures(made, [weights[row] for row in rows])
         return values
@@ -104,18 +106,18 @@ class Choice(Mixing):
         super().__init__(rows, columns, torch.zeros(len(rows), len(columns)))
 
     def forward(self) -> Tensor:
-        return self._logs().exp()
+        return (_PACE * self.weight).softmax(-1)
 
-    def _logs(self) -> Tensor:
-        return (_PACE * self.weight).log_softmax(-1)
 
-    def sampled(self, temperature: Tensor) -> Tensor:
-        """A sample of the Gumbel-softmax distribution, each row of which sums to 1."""
-        logs = self._logs()
-        noise = -torch.empty_like(logs).exponential_().log()
-        return ((logs + noise) / temperature).softmax(-1)
+def sampled(probabilities: Tensor, temperature: Tensor) -> Tensor:
+    """A sample of the Gumbel-softmax distribution of each row, which sums to 1."""
+    # The logarithm of 0, and its slope, are infinite.
+    logs = probabilities.clamp_min(_SMALLEST).log()
+    noise = -torch.empty_like(logs).exponential_().log()
+    return ((logs + noise) / temperature).softmax(-1)
 
-    def decided(self) -> Tensor:
-        """1 for the most probable column of each row, else 0."""
-        best = self().argmax(-1, keepdim=True)
-        return (torch.arange(len(self.columns), device=best.device) == best).to(self.weight.dtype)
+
+def decided(probabilities: Tensor) -> Tensor:
+    """1 for the most probable column of each row, else 0."""
+    best = probabilities.argmax(-1, keepdim=True)
+    return (torch.arange(probabilities.shape[-1], device=best.device) == best).to(probabilities.dtype)

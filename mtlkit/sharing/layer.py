@@ -106,7 +106,8 @@ class ChannelNorm(nn.Module):
             return self._normed(x)
         if x.ndim == 4:
             return self._normed(x.flatten(2)).view_as(x)
-        if mask is None or not self.training:
+        # Without values, on the meta device, none can be selected; only shapes are asked for there.
+        if mask is None or not self.training or x.is_meta:
             normed = self._normed(x.flatten(0, 1)).view_as(x)
             return normed if mask is None else normed.masked_fill(~mask.unsqueeze(-1), 0)
         return torch.zeros_like(x).masked_scatter(mask.unsqueeze(-1), self._normed(x[mask]))

@@ -20,6 +20,8 @@ Named = Sequence[Sequence[str]]
 """The names of the tasks of each group."""
 
 _NAME_LETTERS = 32
+# The options that list the layers of those encoders that can be cut into two of the same kind.
+_LAYERS = {"sequential": "layers", "mlp": "hidden", "cnn": "channels"}
 # A layer from a wider vector to itself would have more parameters than most trunks.
 _WIDEST = 2048
 
@@ -27,8 +29,8 @@ _WIDEST = 2048
 def grouped(raw: Spec, model: Model, groups: Named) -> Spec:
     """The spec of a run file with an encoder for each group; what else it says stays as it is.
 
-    Where the trunk is `sequential` its last layer becomes that of the groups, one each. Above any other trunk, all of
-    which is shared, each group gets a layer that keeps the width and kind of its features.
+    The last layer of a `sequential`, `mlp` or `cnn` trunk of several becomes that of the groups, one each. Above any
+    other trunk, all of which is shared, each group gets a layer that keeps the width and kind of its features.
 
     Args:
         raw: as the run file has it, with one `encoder`.
@@ -55,15 +57,24 @@ def grouped(raw: Spec, model: Model, groups: Named) -> Spec:
 
 def _split(encoder: Any, model: Model) -> tuple[Any, Any]:
     """What stays shared, and what each group gets."""
-    layers: list[Any] = (
-        encoder.get("layers", []) if isinstance(encoder, dict) and encoder["type"] == "sequential" else []
-    )
+    part: dict[str, Any] = encoder if isinstance(encoder, dict) else {"type": encoder}
+    layers: list[Any] = part.get(_LAYERS.get(part["type"], ""), [])
+    if len(layers) > 1 and part["type"] != "sequential":
+        return _cut(part, _LAYERS[part["type"]], slice(None, -1)), _cut(part, _LAYERS[part["type"]], slice(-1, None))
     if len(layers) > 1:
         *below, last = stages_of(common_encoder(model.scheme(SINGLE)) or nn.Identity())
         # Of layers without parameters nothing would be shared, or nothing a group's own.
         if _trained(last) and any(map(_trained, below)):
             return {**encoder, "layers": layers[:-1]}, layers[-1]
     return encoder, _layer(model.shapes[SINGLE])
+
+
+def _cut(part: dict[str, Any], listed: str, kept: slice) -> dict[str, Any]:
+    """A part with some of its layers. A list of kernels is cut alike; what drops values of the input is the first's."""
+    cut = {**part, listed: part[listed][kept]}
+    if isinstance(part.get("kernel"), list):
+        cut["kernel"] = part["kernel"][kept]
+    return cut if kept.start is None else {key: value for key, value in cut.items() if key != "input_dropout"}
 
 
 def _trained(module: nn.Module) -> bool:

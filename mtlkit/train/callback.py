@@ -34,6 +34,9 @@ class Callback:
         `step.gradients("parameters", retain_graph=True)` are the tasks' gradients where they share the model.
         """
 
+    def on_pass_failed(self, trainer: Trainer) -> None:
+        """After a pass with a loss or gradient that was not finite, before the batch is done anew without its task."""
+
     def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
         """After an optimiser step, with the unweighted losses of its last batch (scalars on the device)."""
 

@@ -143,6 +143,7 @@ class Loop:
                 raise NonFiniteError(task, self.trainer.step + 1, value, what)
             # As if these tasks had no label in the batch: all that they may have touched is done anew.
             kept.restore()
+            self.trainer._tell("on_pass_failed")
             for task in failed:
                 self.skipped[task] = self.skipped.get(task, 0) + 1
             tasks = tuple(task for task in tasks if task not in failed)

@@ -68,6 +68,10 @@ class SharingMonitor(Watch):
         trainer.at_end.callback(self._leave)
         self._watch(trainer)
 
+    def on_pass_failed(self, trainer: Trainer) -> None:
+        # It is made again without what failed, and is itself none of the step that trains.
+        self._runs.clear()
+
     def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
         if self._hooks:
             trainer.history.sharing.append(
@@ -89,7 +93,28 @@ class SharingMonitor(Watch):
         self._leave()
         if trainer.step % self.every == 0:
             modules = [module for matrix in self._matrices for module in matrix.modules]
-            self._hooks = [module.register_forward_hook(_keeper(module, self._runs)) for module in modules]
+            self._hooks = [module.register_forward_hook(self._keeper(module)) for module in modules]
+
+    def _keeper(self, module: Any) -> Any:
+        """A forward hook that keeps the weights of each run in training, [rows, columns], on the device."""
+        size = len(module.rows), len(module.columns)
+
+        def keep(called: nn.Module, _: Any, output: Any) -> None:
+            # A copy of the model has the hooks, too. Without gradients it is a look at what was learned, not a step.
+            if called is not module or not module.training or not torch.is_grad_enabled():
+                return
+            shape = tuple(output.shape) if isinstance(output, Tensor) else None
+            rows_may_lack = size[0] == 1 and shape is not None and shape[-1:] == size[1:]
+            if shape is None or (shape[-2:] != size and not rows_may_lack):
+                found = type(output).__name__ if shape is None else list(shape)
+                raise PluginError(
+                    f"{type(module).__name__} has {size[0]} rows and {size[1]} columns, so its forward is to give "
+                    f"weights [..., {size[0]}, {size[1]}]; found {found}"
+                )
+            weights = output.detach().float().reshape(-1, *size)
+            self._runs.setdefault(module, []).append(weights.mean(0))
+
+        return keep
 
     def _leave(self) -> None:
         for hook in self._hooks:
@@ -123,10 +148,8 @@ class Matrix:
         columns, parts = self.columns, []
         for module in self.modules:
             part = torch.full((len(module.rows), len(columns)), torch.nan)
-            if module in runs:
-                found = torch.stack([*runs[module]]).cpu()
-                # A pass that failed and was made again is no run.
-                mean = found.where(found.isfinite(), torch.nan).nanmean(0)
+            if runs.get(module):
+                mean = torch.stack([*runs[module]]).mean(0).cpu()
                 part[:, [columns.index(column) for column in module.columns]] = mean
             parts.append(part)
         return torch.cat(parts)
@@ -159,28 +182,6 @@ def _weighing(module: nn.Module, name: str) -> Iterator[tuple[str, str, bool, An
 
 def _is_names(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(name, str) for name in value)
-
-
-def _keeper(module: Any, runs: dict[nn.Module, list[Tensor]]) -> Any:
-    """A forward hook that keeps the weights of each run in training, [rows, columns], on the device."""
-    size = len(module.rows), len(module.columns)
-
-    def keep(called: nn.Module, _: Any, output: Any) -> None:
-        # A copy of the model has the hooks, too. Without gradients it is a look at what was learned, not a step.
-        if called is not module or not module.training or not torch.is_grad_enabled():
-            return
-        shape = tuple(output.shape) if isinstance(output, Tensor) else None
-        rows_may_lack = size[0] == 1 and shape is not None and shape[-1:] == size[1:]
-        if shape is None or (shape[-2:] != size and not rows_may_lack):
-            found = type(output).__name__ if shape is None else list(shape)
-            raise PluginError(
-                f"{type(module).__name__} has {size[0]} rows and {size[1]} columns, so its forward is to give weights "
-                f"[..., {size[0]}, {size[1]}]; found {found}"
-            )
-        weights = output.detach().float().reshape(-1, *size)
-        runs.setdefault(module, []).append(weights.mean(0))
-
-    return keep
 
 
 def _refused(message: str) -> SpecError:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mtlkit import build_model
 from mtlkit.feature import feature_axis, run_stages, stages_of
 from mtlkit.model import Model
+from mtlkit.sharing.branching import sampled
 from mtlkit.sharing.dselect_k import smooth_step
 from mtlkit.sharing.layer import ChannelNorm, Pointwise
 from mtlkit.sharing.sluice import channel_weights
@@ -285,12 +286,12 @@ def test_branching_samples_become_choices() -> None:
     torch.manual_seed(0)
     temperatures = [scheme._next_temperature() for _ in range(3)]
     with torch.no_grad():
-        first = torch.stack([scheme.choices[1].sampled(t) for t in temperatures])
+        first = torch.stack([sampled(scheme.choices[1](), t) for t in temperatures])
     assert torch.allclose(first.sum(-1), torch.ones(3, 3)) and float(first.max()) < 0.9
     for _ in range(10):
         model(x)
     assert int(scheme.passes) == 13 and abs(float(scheme._next_temperature()) - 0.1) < 1e-6
-    late = torch.stack([scheme.choices[1].sampled(scheme._next_temperature()) for _ in range(50)])
+    late = torch.stack([sampled(scheme.choices[1](), scheme._next_temperature()) for _ in range(50)])
     assert float(late.detach().max(-1).values.median()) > 0.99
     again = build_model(model.spec)
     again.load_state_dict(model.state_dict())

@@ -96,6 +96,13 @@ def test_choices_of_one_stage_are_not_those_of_the_next() -> None:
     assert record["rows"] == {"encoder.choices.0": copies, "encoder.choices.1": ("a", "b", "c")}
 
 
+@pytest.mark.parametrize("scheme", WITH_WEIGHTS.split(", "))
+def test_every_scheme_with_weights_has_them_recorded(scheme: str) -> None:
+    (record,) = fitted(SharingMonitor(), scheme, epochs=1, batch_size=32).history.sharing
+    for name, weights in record["weights"].items():
+        assert not weights.isnan().all(1).any(), name
+
+
 def test_a_gate_without_labels_is_nan_in_that_step() -> None:
     x, y = data(16)
     batches = [(x[:8], {"a": y["a"][:8], "c": y["c"][:8]}), (x[8:], {"b": y["b"][8:]})]
@@ -266,3 +273,16 @@ def test_a_picture_that_can_not_be_written(tmp_path: Path) -> None:
         SharingMonitor(path=tmp_path / "p.pdf")
     with pytest.raises(ValueError, match="every: found 0, expected a positive integer"):
         SharingMonitor(every=0)
+
+
+@pytest.mark.filterwarnings("ignore:task")
+def test_a_pass_that_failed_is_not_of_the_step() -> None:
+    """What is recorded is the batch as it was trained on: without the task that was not finite."""
+    x, y = data(16)
+    y["b"][0] = torch.inf
+    (record,) = fitted(SharingMonitor(), given=(x, y), epochs=1, batch_size=16, nonfinite="skip_task").history.sharing
+    expected = dict(y)
+    del expected["b"]
+    (plain,) = fitted(SharingMonitor(), given=(x, expected), epochs=1, batch_size=16).history.sharing
+    assert record["weights"]["encoder.gates"].isnan().all(1).tolist() == [False, True, False]
+    assert torch.equal(record["weights"]["encoder.gates"].nan_to_num(), plain["weights"]["encoder.gates"].nan_to_num())
