@@ -23,7 +23,9 @@ import yaml
 from mtlkit.errors import MtlkitError
 from mtlkit.suggest.group import USE, Groups
 from mtlkit.suggest.measure import Measured
-from mtlkit.train.heatmap import matrix, page, side, unwritten
+from mtlkit.suggest.words import command
+from mtlkit.train.heatmap import matrix, page, side
+from mtlkit.train.whole import refuse_unwritable, whole
 
 _SUFFIXES = (".yaml", ".yml")
 _WIDTH = 112
@@ -39,25 +41,20 @@ class Files:
 
     @staticmethod
     def at(out: Path, stem: str, overwrite: bool) -> Files:
-        """The files of an `out` that names one, or a folder for them, which is made.
+        """The files of an `out` that names one, or a folder for them. It is known then that they can be written.
 
         Raises:
-            MtlkitError: a file is there already, or the folder can't be made.
+            MtlkitError: a file is there already, or can't be written.
         """
-        if out.is_dir() or not out.suffix:
+        if os.path.isdir(out) or not out.suffix:
             out = out / f"{stem}-grouped.yaml"
         if out.suffix.lower() not in _SUFFIXES:
             raise MtlkitError(f"{out}: found the suffix {out.suffix!r}, expected .yaml, or a folder that is there")
         files = Files(out, out.with_suffix(".png"))
         for path in (files.run, files.picture):
-            if path.is_dir():
-                raise MtlkitError(f"{path}: can't be written: it is a folder. Name another file")
+            refuse_unwritable(path)
             if path.exists() and not overwrite:
                 raise MtlkitError(f"{path}: is there already. Choose another place, or overwrite it with --overwrite")
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritten(out, error) from error
         return files
 
     def write(self, tables: Mapping[str, Any], reason: str, measured: Measured, groups: Groups) -> None:
@@ -66,23 +63,24 @@ class Files:
         Raises:
             MtlkitError: a file can't be written.
         """
-        text = _header(f"{reason}\n\nTrain it with:  mtlkit train {self.run}") + run_file(tables)
-        beside = self.run.with_name(f".{self.run.name}.{os.getpid()}")
-        try:
+        text = _header(reason, command(self.run)) + run_file(tables)
+        with whole(self.run) as beside:
             beside.write_text(text, encoding="utf-8")
             draw(measured, groups, self.picture)
-            beside.replace(self.run)
-        except OSError as error:
-            raise unwritten(self.run, error) from error
-        finally:
-            beside.unlink(missing_ok=True)
 
 
-def _header(text: str) -> str:
-    """The text as comments. What would end a line of YAML, or is none of its characters, becomes a space."""
-    lines = ["".join(c if c.isprintable() else " " for c in line) for line in text.split("\n")]
-    wrapped = [part for line in lines for part in wrap(line, _WIDTH, break_long_words=False) or [""]]
-    return "".join(f"# {line}".rstrip() + "\n" for line in wrapped) + "\n"
+def _header(reason: str, command: str) -> str:
+    """Both as comments. What would end a line of YAML, or is none of its characters, becomes a space."""
+    lines = [
+        part for line in reason.split("\n") for part in wrap(_printable(line), _WIDTH, break_long_words=False) or [""]
+    ]
+    # What is to be copied is not wrapped.
+    lines += ["", f"Train it with:  {_printable(command)}"]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line)
 
 
 class _Table(dict[str, Any]):

@@ -77,7 +77,8 @@ def suggest(
     Raises:
         SpecError: the run file is wrong, or its model is not one that can be grouped.
         DataError: the data are wrong, or leave a task that never had labels beside another one's.
-        MtlkitError: a file is there already or can't be written, or a package is not installed.
+        MtlkitError: a file is there already or can't be written, or a package is not installed. If writing fails after
+            all, what was found is a note of the error.
         NonFiniteError: a short run failed.
     """
     path = None if isinstance(source, Mapping) else Path(source)
@@ -97,7 +98,11 @@ def suggest(
     named = tuple(tuple(measured.tasks[row] for row in rows) for rows in choice.groups)
     written = run.model if len(named) == 1 else grouped(run.model, model, named)
     why = reason(measured, choice)
-    files.write({"data": tables["data"], "model": written, "train": run.train}, why, measured, choice.groups)
+    try:
+        files.write({"data": tables["data"], "model": written, "train": run.train}, why, measured, choice.groups)
+    except Exception as error:
+        error.add_note(why)  # what took so long to find is told all the same
+        raise
     return Suggestion(measured.tasks, measured.affinity, named, why, files.run, files.picture)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +26,11 @@ def reason(measured: Measured, choice: Choice) -> str:
     else:
         lines.append(f"All tasks: {_inside(alike, choice.groups[0])}.")
     return "\n".join([*lines, "", *_strongest(tasks, alike), *_unknown(tasks, alike)])
+
+
+def command(run_file: Path) -> str:
+    """What trains it, as a shell takes it."""
+    return f"mtlkit train {shlex.quote(str(run_file))}"
 
 
 def _head(groups: int, tasks: int) -> str:

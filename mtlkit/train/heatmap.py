@@ -8,7 +8,7 @@ What is NaN is grey. The user's own settings of matplotlib stay as they are.
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,33 +18,45 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.extra import bench_extra
-from mtlkit.errors import MtlkitError
+from mtlkit.train.whole import whole
 
 _NAME_LETTERS = 16
 _MOST_NUMBERS = 12  # rows or columns beyond which cells are too small for numbers
 _POINTS = 8.0
 _UNKNOWN = "#DDDDDD"
+_OTHER_FONTS = (
+    *(f"Noto Sans CJK {place}" for place in ("JP", "SC", "TC", "KR")),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo"),  # macOS
+    *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),  # Windows
+    *("WenQuanYi Zen Hei", "IPAexGothic", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS"),
+)
 _CELL, _LEAST, _MOST = 0.42, 2.2, 7.0  # inches
 
 
 @contextmanager
 def page(path: Path, width: float, height: float, use: str) -> Iterator[Any]:
-    """An empty figure of so many inches, which is written to `path` as a PNG at the end, beside and then renamed.
+    """An empty figure, which is written to `path` as a PNG at the end, beside and then renamed.
+
+    It is planned with so many inches, and written with as many as what is drawn takes.
 
     Raises:
         MtlkitError: matplotlib is not installed, which `use` needs, or the file can't be written.
     """
     matplotlib, figures = bench_extra("matplotlib", use), bench_extra("matplotlib.figure", use)
-    with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans", "font.size": _POINTS}):
+    with matplotlib.rc_context({"text.parse_math": False, "font.family": _families(use), "font.size": _POINTS}):
         figure = figures.Figure(figsize=(width, height), layout="constrained")
         yield figure
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            figure.savefig(beside, format="png", dpi=150, facecolor="white")
-            beside.replace(path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise unwritten(path, error) from error
+        with whole(path) as beside, warnings.catch_warnings():
+            # A box in place of a letter that no font has says enough.
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            # "tight": names and titles of any length are on it, where the layout has no room for them.
+            figure.savefig(beside, format="png", dpi=150, facecolor="white", bbox_inches="tight")
+
+
+def _families(use: str) -> list[str]:
+    """DejaVu Sans, which comes with matplotlib, and for letters that it lacks what is installed of others."""
+    installed = bench_extra("matplotlib.font_manager", use).get_font_names()
+    return ["DejaVu Sans", *(name for name in _OTHER_FONTS if name in installed)]
 
 
 def matrix(
@@ -101,7 +113,3 @@ def short(names: Sequence[str]) -> list[str]:
     """Long names without their middle: both the start and the end tell names apart."""
     half = _NAME_LETTERS // 2
     return [name if len(name) <= _NAME_LETTERS else f"{name[:half]}…{name[1 - half :]}" for name in names]
-
-
-def unwritten(path: Path, error: OSError) -> MtlkitError:
-    return MtlkitError(f"{path}: can't be written: {error.strerror or error}")

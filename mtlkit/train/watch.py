@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlkit.data.extra import bench_extra
-from mtlkit.errors import MtlkitError
 from mtlkit.train.callback import Callback
-from mtlkit.train.heatmap import unwritten
+from mtlkit.train.whole import refuse_unwritable
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -41,12 +40,5 @@ class Watch(Callback):
         return f"the picture of a {type(self).__name__}"
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        if self.path is None:
-            return
-        # Now, not after hours of training.
-        if self.path.is_dir():
-            raise MtlkitError(f"{self.path}: can't be written: it is a folder. Name a file in it")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritten(self.path, error) from error
+        if self.path is not None:
+            refuse_unwritable(self.path)
