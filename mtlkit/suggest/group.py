@@ -21,7 +21,7 @@ USE = "a suggestion"
 # More groups than these nobody compares; the time to try them grows with the square of the number of tasks.
 _MOST = 20
 # Standard errors by which tasks of a group must be more alike than others, in the run that did not make the groups. The
-# pairs of a task depend on one another and the best of several numbers of groups is looked at, so two are too few: with
+# pairs of a task depend on one another and the best of several numbers of groups is taken, so two are too few: with
 # 3 to 12 tasks that were all the same, or noise, 1 of 240 suggestions came to 4.0 and the others stayed below 3; six
 # tasks of two planted groups came to 4.0 or more in each of 30, and Tox21 to 6 or more.
 _ERRORS = 4.0
@@ -41,10 +41,11 @@ class Choice:
 def choose(alike: Tensor, by_run: Sequence[Tensor], wanted: int | None) -> Choice:
     """Cluster tasks by how alike they are.
 
-    The number of groups is `wanted`, or the one whose groups, made from one run, have the highest mean silhouette
-    (Rousseeuw 1987) in the other, if these groups hold there: tasks of a group are more alike than others by several
-    times what the runs disagree. A silhouette alone finds the best split also where there is none, and single batches
-    are so noisy that the size of a similarity means little; that two runs agree means something.
+    The number of groups is `wanted`, or it is put to the test: groups made from one run hold in the other if tasks of a
+    group are more alike there than others by several times what the runs disagree. Of the numbers whose groups hold it
+    is the one with the highest mean silhouette (Rousseeuw 1987) there; if none holds, all stay together. A silhouette
+    alone finds the best split also where there is none, and single batches are so noisy that the size of a similarity
+    means little; that two runs agree means something.
 
     Args:
         alike: [T, T] from -1 to 1, NaN where not known.
@@ -56,25 +57,41 @@ def choose(alike: Tensor, by_run: Sequence[Tensor], wanted: int | None) -> Choic
     if wanted is not None:
         return Choice(_clustered(whole, wanted), "as many groups as were asked for")
     pairs = torch.triu_indices(tasks, tasks, 1)
-    highest = max(float(run[tuple(pairs)].max()) for run in (one, other))
-    if highest < _CONFLICT:
+    highest = [float(run[tuple(pairs)].max()) for run in (one, other)]
+    if max(highest) < _CONFLICT:
         return Choice(tuple((i,) for i in range(tasks)), "in both runs every two tasks were in conflict")
+    together: Groups = (tuple(range(tasks)),)
+    if tasks == 2:
+        return Choice(together, _not_in_conflict(*highest))
     tried = {k: _held_out(one, other, k) for k in range(2, min(tasks - 1, _MOST) + 1)}
-    if not tried:
-        return Choice((tuple(range(tasks)),), "the two tasks were not in conflict in both runs")
-    best = max(tried, key=lambda k: tried[k][0])
-    silhouette, errors = tried[best]
-    if errors < _ERRORS:
+    held = {k: found for k, found in tried.items() if found[1] >= _ERRORS}
+    if not held:
+        most = max(errors for _, errors in tried.values())
         why = (
             "no groups of one run held in the other: tasks of a group were more alike there than others by "
-            f"{max(errors, 0.0):.1f} standard errors at best, and {_ERRORS:g} are asked for"
+            f"{max(most, 0.0):.1f} standard errors at best, and {_ERRORS:g} are asked for"
         )
-        return Choice((tuple(range(tasks)),), why)
+        return Choice(together, why)
+    best = max(held, key=lambda k: held[k][0])
+    silhouette, errors = held[best]
     why = (
-        f"of 2 to {max(tried)} groups these had the highest mean silhouette, {silhouette:.2f}, in the run that they "
-        f"were not made from; tasks of a group were more alike there than others by {errors:.0f} standard errors"
+        "groups of one run held in the other: tasks of a group were more alike there than others by "
+        f"{errors:.0f} standard errors"
     )
+    if len(held) > 1:
+        why += (
+            f"; of the {len(held)} numbers of groups that held so {best} has the highest silhouette, {silhouette:.2f}"
+        )
     return Choice(_clustered(whole, best), why)
+
+
+def _not_in_conflict(one: float, other: float) -> str:
+    """Why two tasks stay together."""
+    runs = ("neither run", "one run of two")[(one < _CONFLICT) + (other < _CONFLICT)]
+    return (
+        f"the two tasks were in conflict in {runs}: how alike they were is {one:+.2f} in the one and {other:+.2f} in "
+        f"the other, and conflict is below {_CONFLICT:g} in both"
+    )
 
 
 def _filled(alike: Tensor) -> Tensor:

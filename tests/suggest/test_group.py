@@ -56,3 +56,31 @@ def test_as_many_as_asked_for_also_where_all_are_alike(wanted: int) -> None:
     assert len(choice.groups) == wanted
     assert sorted(row for rows in choice.groups for row in rows) == [0, 1, 2, 3]
     assert "asked for" in choice.why
+
+
+def test_the_number_is_the_best_of_those_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has the highest silhouette and does not hold hides no other."""
+    found = {2: (0.3, 6.0), 3: (0.9, 1.0), 4: (0.5, 5.0)}
+    monkeypatch.setattr("mtlkit.suggest.group._held_out", lambda one, other, groups: found[groups])
+    same = torch.eye(5)
+    choice = choose(same, [same, same], None)
+    assert len(choice.groups) == 4
+    assert "by 5 standard errors; of the 2 numbers of groups that held so 4 has the highest silhouette" in choice.why
+    found[2] = found[4] = (0.1, 3.2)
+    choice = choose(same, [same, same], None)
+    assert choice.groups == ((0, 1, 2, 3, 4),)
+    assert "by 3.2 standard errors at best, and 4 are asked for" in choice.why
+
+
+def test_three_tasks_have_one_number_to_try() -> None:
+    runs = [blocks([0, 0, 1], 0.8, 0.1, 0.03, seed) for seed in range(2)]
+    why = choose(sum(runs) / 2, runs, None).why  # type: ignore[arg-type]
+    assert "standard errors" in why and "numbers" not in why
+
+
+@pytest.mark.parametrize(("seen", "runs"), [((0.2, -0.01), "neither run"), ((-0.3, 0.04), "one run of two")])
+def test_of_two_tasks_it_is_told_what_each_run_saw(seen: tuple[float, float], runs: str) -> None:
+    one, other = (torch.tensor([[1.0, value], [value, 1.0]]) for value in seen)
+    choice = choose((one + other) / 2, [one, other], None)
+    assert choice.groups == ((0, 1),)
+    assert f"in conflict in {runs}: how alike they were is {seen[0]:+.2f} in the one and {seen[1]:+.2f}" in choice.why
