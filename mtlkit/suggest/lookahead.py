@@ -26,6 +26,11 @@ from mtlkit.train.kept import Kept
 from mtlkit.train.step import TrainStep
 from mtlkit.train.trainer import Trainer
 
+# So little that curvature hardly counts, so much that single precision sees it.
+_FALL = 0.01
+# Where a task's loss hardly depends on what is shared, a step that lowered it so far would lead out of all sense.
+_LENGTH = 0.1
+
 
 class Watched:
     """Batches for `fit` that remember the one that was given last, and the random state of then."""
@@ -48,10 +53,14 @@ class Lookahead(Callback):
     """Records Z[i, j] = 1 - L_j(after) / L_j(before) on every so many steps, in `records`.
 
     After means after a step of gradient descent by task i at the shared parameters alone, on the same batch and under
-    the same random draws. Task i's loss is taken with its weight, as in training. NaN are tasks without labels in the
-    batch. Of the batches that are accumulated for a step it is the last that counts. A record costs a backward and a
-    forward pass a task; parameters, buffers and random state are left as they were, and the model is trained as
-    without it. It takes models that are not compiled.
+    the same random draws. TAG takes the run's learning rate for it. Here each step has a rate of its own, under which
+    L_i would fall by a hundredth of itself if it were linear, and the parameters move by a tenth of their length at
+    most: min(0.01 L_i / |g_i|^2, 0.1 |parameters| / |g_i|) for the gradient g_i of L_i. Optimisers such as Adam
+    choose lengths that gradients do not have, so that with their rate plain descent overshoots where losses are large,
+    and is lost in rounding where they are small. So neither the scales of losses nor their weights nor the rate count.
+    NaN are tasks without labels in the batch. Of the batches that are accumulated for a step it is the last that
+    counts. A record costs a backward and a forward pass a task; parameters, buffers and random state are left as they
+    were, and the model is trained as without it. It takes models that are not compiled.
 
     Args:
         batches: those that the trainer fits.
@@ -73,24 +82,28 @@ class Lookahead(Callback):
         except NonFiniteGradients:
             # The loop deals with them.
             return
-        self._record = self._measured(trainer, tuple(step.losses), gradients.tasks, rows)
+        self._record = self._measured(trainer, step.losses, gradients.tasks, rows)
 
     def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
         if self._record is not None:
             self.records.append(self._record)
         self._record = None
 
-    def _measured(self, trainer: Trainer, present: Sequence[str], tasks: Sequence[str], rows: Tensor) -> Tensor:
+    def _measured(self, trainer: Trainer, weighted: Mapping[str, Tensor], tasks: Sequence[str], rows: Tensor) -> Tensor:
         """Z [T, T] for the steps of `tasks`, whose gradients are the rows, on the losses of those that are present."""
+        present = tuple(weighted)
         every, shared = trainer.model.tasks, trainer.places.shared
-        lr = trainer.settings["optimizer"]["lr"]
         columns = torch.tensor([every.index(task) for task in present])
+        furthest = _LENGTH * float(torch.stack([p.detach().double().norm() for p in shared]).norm())
         z = torch.full((len(every), len(every)), torch.nan)
         kept = Kept()
         with _own_buffers(trainer.model):
             before = self._losses(trainer, present)  # [k]
             for task, row in zip(tasks, rows, strict=True):
-                with _moved(shared, row * -lr):
+                slope = float(row.double().norm())
+                fall = _FALL * abs(float(weighted[task].detach()))
+                rate = min(fall / slope**2, furthest / slope) if slope else 0.0
+                with _moved(shared, row * -rate):
                     after = self._losses(trainer, present)
                 # The absolute value, for a loss that may be negative.
                 z[every.index(task), columns] = ((before - after) / before.abs()).cpu()

@@ -24,10 +24,11 @@ def data(tasks: int = 3, missing: bool = True) -> tuple[Tensor, dict[str, Tensor
     return x, y
 
 
-def fitted(encoder: Any, given: Any, every: int = 0, **how: Any) -> tuple[Trainer, Lookahead]:
+def fitted(encoder: Any, given: Any, every: int = 0, weight: float = 1.0, **how: Any) -> tuple[Trainer, Lookahead]:
     """A trainer that was fit, looking ahead at every so many steps, or never."""
     torch.manual_seed(0)
-    spec = {"input": [6], "encoder": encoder, "tasks": {t: {"outputs": y.shape[1]} for t, y in given[1].items()}}
+    tasks = {t: {"outputs": y.shape[1], "weight": weight} for t, y in given[1].items()}
+    spec = {"input": [6], "encoder": encoder, "tasks": tasks}
     model = build_model(spec)
     watched = Watched(batches(model, given, 8, torch.Generator().manual_seed(0)))
     lookahead = Lookahead(watched, every or 1)
@@ -57,12 +58,15 @@ def test_batches_that_are_watched_are_those_of_the_data() -> None:
 
 
 @pytest.mark.parametrize("encoder", [{"type": "mlp", "hidden": [8, 8]}, {"type": "rnn", "hidden": 8}])
-def test_it_is_the_formula(encoder: Any) -> None:
-    """Z[i, j] = 1 - L_j(shared - lr * gradient of L_i at the shared) / L_j(shared), on the first batch."""
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_it_is_the_formula(encoder: Any, scale: int) -> None:
+    """Z[i, j] = 1 - L_j(shared - lr_i * gradient of L_i at the shared) / L_j(shared), on the first batch.
+
+    With lr_i = min(0.01 L_i / |gradient|^2, 0.1 |shared| / |gradient|).
+    """
     x, y = data(missing=False)
-    lr = 0.2
-    optimizer = {"type": "sgd", "lr": lr}
-    trainer, lookahead = fitted(encoder, (x, y), every=1, optimizer=optimizer, max_steps=1)
+    y["t2"] *= scale
+    trainer, lookahead = fitted(encoder, (x, y), every=1, max_steps=1)
     torch.manual_seed(0)
     model = build_model(trainer.model.spec)
     rows = torch.randperm(32, generator=torch.Generator().manual_seed(0))[:8]
@@ -75,20 +79,40 @@ def test_it_is_the_formula(encoder: Any) -> None:
     before, z = losses(), torch.empty(3, 3)
     for i, task in enumerate(y):
         gradient = torch.autograd.grad(losses()[task], shared)
+        size, slope = (float(torch.cat([v.flatten() for v in values]).norm()) for values in (start, gradient))
+        lr = min(0.01 * float(before[task].detach()) / slope**2, 0.1 * size / slope)
         for p, g in zip(shared, gradient, strict=True):
             p.data -= lr * g
         z[i] = torch.tensor([float(1 - (after / before[other]).detach()) for other, after in losses().items()])
         for p, value in zip(shared, start, strict=True):
             p.data.copy_(value)
-    assert z.abs().min() > 1e-6
+    assert scale > 1 or z.abs().min() > 1e-6
     torch.testing.assert_close(lookahead.records[0], z, rtol=1e-3, atol=1e-6)
 
 
-def test_what_draws_at_random_draws_the_same_before_and_after() -> None:
+def test_what_draws_at_random_draws_the_same_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout a step so small that it changes nothing has no effect."""
-    _, lookahead = fitted(TRUNK, data(), every=1, optimizer={"type": "sgd", "lr": 1e-12})
+    monkeypatch.setattr("mtlkit.suggest.lookahead._LENGTH", 1e-12)
+    _, lookahead = fitted(TRUNK, data(), every=1)
     for record in lookahead.records:
         assert record[~record.isnan()].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_step_lowers_its_own_loss_a_little_whatever_its_scale(scale: float) -> None:
+    """Steps of Adam's learning rate would overshoot where losses are large, and change nothing where they are small."""
+    x, y = data(missing=False)
+    scaled = x, {task: scale * target for task, target in y.items()}
+    _, lookahead = fitted({"type": "mlp", "hidden": [8, 8]}, scaled, every=1)
+    for record in lookahead.records:
+        assert record.diagonal().min() > 1e-5 and record.diagonal().max() < 0.02
+
+
+def test_weights_and_learning_rates_do_not_count() -> None:
+    _, plain = fitted(TRUNK, data(missing=False), every=1, max_steps=1)
+    sgd = {"type": "sgd", "lr": 100.0}
+    _, weighted = fitted(TRUNK, data(missing=False), every=1, max_steps=1, weight=1e-4, optimizer=sgd)
+    torch.testing.assert_close(weighted.records, plain.records, rtol=1e-3, atol=1e-6)
 
 
 def test_tasks_without_labels_are_unknown() -> None:
