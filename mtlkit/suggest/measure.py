@@ -7,7 +7,7 @@ measured.alike                          # [T, T], from -1 to 1 and symmetric, fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -94,8 +94,8 @@ def measure(run: RunFile, data: Data, lookahead: bool, steps: int, every: int) -
 
 
 def _settings(train: Mapping[str, Any], seed: int, steps: int) -> dict[str, Any]:
-    """The run's own settings, but for what would stop, keep or weigh."""
-    settings = {k: v for k, v in train.items() if k not in ("epochs", "patience", "out_dir", "compile")}
+    """The run's own settings, but for what would stop, keep, watch or weigh."""
+    settings = {k: v for k, v in train.items() if k not in ("epochs", "patience", "out_dir", "compile", "callbacks")}
     # fp16 scales losses, so that small gradients, taken without the scaler, would be 0.
     precision = "fp32" if train.get("precision") == "fp16" else train.get("precision", "fp32")
     return {**settings, "max_steps": steps, "balancer": "sum", "seed": seed, "precision": precision}
@@ -123,13 +123,23 @@ def _settled(records: list[Tensor], model: Model) -> Tensor:
 
 
 def _refuse_unknown(measured: Measured) -> None:
-    known = ~measured.alike.isnan()
-    known.fill_diagonal_(False)
-    lonely = [task for task, row in zip(measured.tasks, known, strict=True) if not bool(row.any())]
+    """Refuse tasks that can't be compared with any other; the cause first, then those that it leaves alone."""
+    known = (~measured.alike.isnan()).fill_diagonal_(False).any(1)
+    lonely = [task for task, any_known in zip(measured.tasks, known.tolist(), strict=True) if not any_known]
     if not lonely:
         return
-    found = f"task {lonely[0]!r} can't be compared with any other: in {measured.records} recorded steps"
-    own = measured.affinity.diagonal()[measured.tasks.index(lonely[0])]
-    if measured.lookahead and float(own) <= 0:
-        raise DataError(f"{found} its own step did not lower its loss. Lower the learning rate, or leave out lookahead")
-    raise DataError(f"{found} it had no gradient beside that of another. Raise batch_size, steps, or record more often")
+    seen = f"can't be compared with any other: in {measured.records} recorded steps"
+    own = dict(zip(measured.tasks, measured.affinity.diagonal().tolist(), strict=True))
+    failed = [task for task in lonely if measured.lookahead and own[task] <= 0]
+    others = [task for task in lonely if task not in failed]
+    if not failed:
+        found = f"{_named(others)} {seen} no gradient beside that of another"
+        raise DataError(f"{found}. Raise batch_size, steps, or record more often; or leave out what has few labels")
+    found = f"{_named(failed)} {seen} a step of its own did not lower its loss in the mean"
+    if others:
+        found += f"; {_named(others)} had labels beside no other but such"
+    raise DataError(f"{found}. Leave out lookahead: gradients are compared without a step")
+
+
+def _named(tasks: Sequence[str]) -> str:
+    return f"task{'s' * (len(tasks) > 1)} {', '.join(map(repr, tasks))}"
