@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from mtlkit.errors import DataError, MtlkitError, PluginError, SpecError, UnknownNameError
 from mtlkit.registry import registries
@@ -30,14 +31,28 @@ from mtlkit.registry import registries
 if TYPE_CHECKING:
     from mtlkit.model import Model
 
+_out = Console()
+_err = Console(stderr=True)
+
+
+class _Commands(TyperGroup):
+    """typer ends an interrupted command without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            _err.print("interrupted")
+            raise typer.Exit(130) from interrupt
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Multi-task learning in PyTorch whose architecture is data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_out = Console()
-_err = Console(stderr=True)
 
 File = Annotated[Path, typer.Argument(help="A run file: TOML, JSON or YAML.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(help="A folder that `mtlkit train` wrote.", show_default=False)]
@@ -166,11 +181,12 @@ def suggest(
 ) -> None:
     """Train briefly, measure how the tasks affect one another, and write a run file that groups them."""
     from mtlkit.suggest import suggest
+    from mtlkit.suggest.words import command
 
     found = suggest(file, out or file.parent, lookahead=lookahead, steps=steps, groups=groups, overwrite=overwrite)
-    for line in found.reason, "", f"written: {found.run_file} and {found.picture}":
-        _out.print(line, highlight=False, markup=False)
-    _out.print(f"train it with:  mtlkit train {found.run_file}", highlight=False, markup=False, soft_wrap=True)
+    written = f"written: {found.run_file} and {found.picture}"
+    for line in found.reason, "", written, f"train it with:  {command(found.run_file)}":
+        _out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -251,11 +267,10 @@ def main() -> None:
         _fail(error, 2)
     except MtlkitError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        _err.print("interrupted")
-        sys.exit(130)
 
 
 def _fail(error: MtlkitError, status: int) -> None:
+    for note in getattr(error, "__notes__", []):
+        _err.print(note, markup=False, highlight=False, soft_wrap=True)
     _err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)

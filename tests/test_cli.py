@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +180,20 @@ def test_what_can_not_be_written_is_told(folder: Path) -> None:
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "mtlkit", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "bench" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT that one process sends another")
+@pytest.mark.parametrize("command", ["train", "suggest"])
+def test_an_interrupted_command_says_so(tmp_path: Path, command: str) -> None:
+    """Whatever a command does: here it waits for a pipe that nobody writes, until it is interrupted."""
+    os.mkfifo(tmp_path / "houses.csv")
+    (tmp_path / "houses.toml").write_text(RUN)
+    program = [str(Path(sys.executable).with_name("mtlkit")), command, "houses.toml", "--out", "new"]
+    process = subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # The pipe opens when the command reads it, so that it is in the midst of its work.
+    with (tmp_path / "houses.csv").open("w"):
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.strip().endswith("interrupted") and "Traceback" not in errors
+    assert not (tmp_path / "new").exists()
