@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from mtlkit import MtlkitError
-from mtlkit.cli import app
+from mtlkit.cli import app, main
 from mtlkit.suggest import suggest
 from mtlkit.suggest.files import Files, draw
 from mtlkit.suggest.measure import Measured
@@ -61,6 +61,19 @@ def test_what_was_found_is_told_also_where_writing_fails(
     with pytest.raises(MtlkitError, match="No space left") as error:
         suggest(planted((0, 1)), tmp_path / "out", steps=4, every=1)
     assert error.value.__notes__[0].startswith(("One group", "2 groups"))
+
+
+def test_the_command_prints_what_was_found_also_where_writing_fails(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(planted((0, 1))))
+    monkeypatch.setattr("mtlkit.suggest.files.draw", fail(OSError(28, "No space left on device")))
+    monkeypatch.setattr("sys.argv", ["mtlkit", "suggest", str(tmp_path / "mine.yaml"), "--steps", "8"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capsys.readouterr().err
+    assert end.value.code == 1 and "No space left" in printed
+    assert "Chosen: the two tasks were in conflict in " in printed and "Most help" in printed
 
 
 def test_the_command_can_be_copied(planted: Planted, tmp_path: Path) -> None:
