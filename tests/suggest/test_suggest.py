@@ -141,6 +141,18 @@ CNN = {"type": "cnn", "channels": [4]}
             {"type": "sequential", "layers": [CNN]},
             {"type": "mlp", "hidden": [9]},
         ),
+        (
+            [8],
+            {"type": "mlp", "hidden": [6, 5, 4], "input_dropout": 0.1, "norm": "layer"},
+            {"type": "mlp", "hidden": [6, 5], "input_dropout": 0.1, "norm": "layer"},
+            {"type": "mlp", "hidden": [4], "norm": "layer"},
+        ),
+        (
+            [3, 8, 8],
+            {"type": "cnn", "channels": [4, 6], "kernel": [5, 3]},
+            {"type": "cnn", "channels": [4], "kernel": [5]},
+            {"type": "cnn", "channels": [6], "kernel": [3]},
+        ),
         ([8], {"type": "sequential", "layers": ["mlp"]}, None, {"type": "mlp", "hidden": [128]}),
         # Nothing in the last layer is a group's own.
         ([8], {"type": "sequential", "layers": ["mlp", "identity"]}, None, {"type": "mlp", "hidden": [128]}),
