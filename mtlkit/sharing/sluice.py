@@ -64,7 +64,7 @@ class Sluice(nn.Module):
         self.alphas = nn.ModuleList(Mixing(names, names, diagonal(len(names), same)) for _ in shapes)
         sizes = trunk.stage_sizes
         self._mixed_stages = [stage for stage, size in enumerate(sizes) if size == sizes[-1]]
-        first = diagonal(len(self._mixed_stages), same)[-1:] if len(self._mixed_stages) > 1 else torch.ones(1, 1)
+        first = diagonal(len(self._mixed_stages), same)[-1:]
         self.beta = Mixing(tasks, [f"stage {stage}" for stage in self._mixed_stages], first.repeat(len(tasks), 1))
 
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:

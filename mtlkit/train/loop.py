@@ -216,9 +216,10 @@ class Loop:
                 return error.values
             # A compiled backward pass multiplies what failed by the other tasks' zeros, which makes all of them NaN.
             return self._blamed(losses, group, kept)
+        self._add_penalty()
         if self.scaled or all_finite(self.trained):
-            self._add_penalty()
             return {}
+        self._refuse_penalty()
         return self._blamed(losses, group, kept)
 
     def _add_penalty(self) -> None:
@@ -227,9 +228,20 @@ class Loop:
         self.penalty = None if penalty is None else penalty.detach()
         if penalty is None or not penalty.requires_grad:
             return
-        self.accelerator.backward(penalty)
-        if not self.scaled and not (bool(penalty.isfinite()) and all_finite(self.trained)):
+        if not self.scaled and not bool(penalty.isfinite()):
             raise NonFiniteError(None, self.trainer.step + 1, float(penalty.detach()), "penalty of the sharing scheme")
+        self.accelerator.backward(penalty)
+
+    def _refuse_penalty(self) -> None:
+        """Raise if it is the penalty whose gradient isn't finite, for which no task is to be blamed."""
+        penalty = self.model.penalty()
+        if penalty is None or not penalty.requires_grad:
+            return
+        gradients = torch.autograd.grad(penalty, self.parameters, allow_unused=True)
+        worst = [float(g.abs().max()) for g in gradients if g is not None and not bool(g.isfinite().all())]
+        if worst:
+            what = "gradient of the sharing scheme's penalty"
+            raise NonFiniteError(None, self.trainer.step + 1, worst[0], what)
 
     def _blamed(self, losses: dict[str, Tensor], group: Group, kept: Kept) -> dict[str, float]:
         """The tasks whose gradient isn't finite, by a second graph under the same random state: the first is gone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -83,12 +84,14 @@ def test_a_penalty_that_is_not_finite_stops_before_a_parameter_is_touched() -> N
             return self.columns.run(dict.fromkeys(tasks, (x, mask)))
 
         def penalty(self) -> Tensor:
-            return next(self.parameters()).sum() * float("nan")
+            value = next(self.parameters()).sum()
+            # The root of 0 is finite, and its slope is not.
+            return value * float("nan") if wrong == "penalty" else (0 * value).sqrt()
 
-    for nonfinite in ("raise", "skip_task"):
+    for nonfinite, wrong in product(("raise", "skip_task"), ("penalty", "gradient")):
         model = model_of("broken")
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        with pytest.raises(NonFiniteError, match="penalty of the sharing scheme is nan at step 1") as caught:
+        with pytest.raises(NonFiniteError, match=f"^the {wrong} of the sharing scheme.* is nan at step 1") as caught:
             Trainer(model, epochs=1, nonfinite=nonfinite, progress=False).fit((X, Y))
         assert caught.value.task is None and "skip_task" not in str(caught.value)
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
