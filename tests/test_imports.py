@@ -16,7 +16,7 @@ ROOT = Path(mtlkit.__file__).parent
 # From the bottom up; a module imports from its own row and those below it.
 LAYERS = [
     ["errors"],
-    ["registry", "source", "option"],
+    ["registry", "source", "option", "writing"],
     ["part", "feature", "naming", "batching"],
     ["trunk", "label", "spec", "balancing"],
     ["encoder", "head", "sharing", "balancer", "loss", "metric", "data"],

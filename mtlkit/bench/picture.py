@@ -9,7 +9,6 @@ highest; below, in a row for each trunk, its scores on test data and its costs: 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from mtlkit.bench.result import Result
 from mtlkit.bench.run import Run
 from mtlkit.bench.wording import counted, decimals_for, duration, number, short
 from mtlkit.data.extra import bench_extra
-from mtlkit.errors import MtlkitError
+from mtlkit.writing import whole
 
 # More panels are too small to read; results.json has every task.
 MAX_TASKS = 4
@@ -54,14 +53,9 @@ def draw(result: Result, folder: Path) -> list[Path]:
         figure = _Page(result).drawn()
         paths = []
         for suffix in ("png", "svg"):
-            path, beside = folder / f"bench.{suffix}", folder / f".bench.{suffix}.{os.getpid()}"
-            try:
+            paths.append(folder / f"bench.{suffix}")
+            with whole(paths[-1]) as beside:
                 figure.savefig(beside, format=suffix, dpi=_DPI, facecolor="white")
-                beside.replace(path)
-            except OSError as error:
-                beside.unlink(missing_ok=True)
-                raise MtlkitError(f"{path}: can't be written: {error.strerror or error}") from error
-            paths.append(path)
     return paths
 
 

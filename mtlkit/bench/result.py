@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from typing import Any
 from mtlkit.bench.machine import machine, versions
 from mtlkit.bench.plan import Measure, Plan
 from mtlkit.bench.run import Run
-from mtlkit.errors import MtlkitError
+from mtlkit.writing import whole
 
 RESULTS = "results.json"
 _FORMAT = 1
@@ -117,14 +116,9 @@ class Result:
         Raises:
             MtlkitError: the folder can't be written.
         """
-        path, beside = folder / RESULTS, folder / f".{RESULTS}.{os.getpid()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        path = folder / RESULTS
+        with whole(path) as beside:
             beside.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False), "utf-8")
-            beside.replace(path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise MtlkitError(f"{path}: can't be written: {error.strerror or error}. Choose another folder") from error
         return path
 
 

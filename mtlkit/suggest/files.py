@@ -25,7 +25,7 @@ from mtlkit.suggest.group import USE, Groups
 from mtlkit.suggest.measure import Measured
 from mtlkit.suggest.words import command
 from mtlkit.train.heatmap import matrix, page, side
-from mtlkit.train.whole import refuse_unwritable, whole
+from mtlkit.writing import refuse_unwritable, whole
 
 _SUFFIXES = (".yaml", ".yml")
 _WIDTH = 112

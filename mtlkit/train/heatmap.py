@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.extra import bench_extra
-from mtlkit.train.whole import whole
+from mtlkit.writing import whole
 
 _NAME_LETTERS = 16
 _MOST_NUMBERS = 12  # rows or columns beyond which cells are too small for numbers

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mtlkit.data.extra import bench_extra
 from mtlkit.train.callback import Callback
-from mtlkit.train.whole import refuse_unwritable
+from mtlkit.writing import refuse_unwritable
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer

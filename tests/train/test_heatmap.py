@@ -10,7 +10,7 @@ import torch
 
 from mtlkit import GradientMonitor, MtlkitError, Trainer, build_model
 from mtlkit.train.heatmap import matrix, page
-from mtlkit.train.whole import refuse_unwritable, whole
+from mtlkit.writing import refuse_unwritable, whole
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

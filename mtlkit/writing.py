@@ -49,7 +49,7 @@ def _beside(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
     except OSError as error:
-        raise MtlkitError(f"{path}: can't be written: {error.strerror or error}") from error
+        raise MtlkitError(f"{path}: can't be written: {error.strerror or error}. Choose another place") from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
