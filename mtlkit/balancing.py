@@ -66,6 +66,21 @@ class Step(Protocol):
         """The tasks' gradients at all shared parameters, at the shared features, or at the last shared layer."""
 
 
+def stacked(losses: Mapping[str, Tensor]) -> Tensor:
+    """The losses as a vector [k]. Those of a group of tasks are one already, which is faster than to take it apart."""
+    known: Tensor | None = getattr(losses, "stacked", None)
+    return torch.stack([*losses.values()]) if known is None else known
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the losses, a scalar."""
+    known: Tensor | None = getattr(losses, "total", None)
+    if known is not None:
+        return known
+    first, *others = losses.values()
+    return sum(others, first)
+
+
 class Balancer(nn.Module):
     """How the losses of the tasks become gradients. Its parameters, if any, are trained by the trainer's optimiser.
 
@@ -92,8 +107,22 @@ class Balancer(nn.Module):
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.weights: dict[str, Tensor] = {}
+        # In a list, since torch takes long to set an attribute of a module.
+        self._weights: list[tuple[tuple[str, ...], Tensor | tuple[Tensor, ...]]] = [((), ())]
         self._row = {task: row for row, task in enumerate(self.tasks)}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        tasks, values = self._weights[0]
+        return dict(zip(tasks, values, strict=True))
+
+    @weights.setter
+    def weights(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights[0] = tuple(weights), tuple(weights.values())
+
+    def _weighed(self, tasks: tuple[str, ...], weights: Tensor | tuple[Tensor, ...]) -> None:
+        """Keep the weights of a step [k], which are taken apart when somebody looks."""
+        self._weights[0] = tasks, weights
 
     def backward(self, step: Step) -> None:
         """Leave the gradients of one batch in `.grad`."""
@@ -140,7 +169,7 @@ class LossBalancer(Balancer):
             step.backward(step.losses[tasks[0]])
             self.weights = {tasks[0]: torch.ones(())}
             return
-        losses = torch.stack(list(step.losses.values()))
+        losses = stacked(step.losses)
         self.weights = {}
         if not losses.requires_grad:
             # All that these tasks reach is frozen.
@@ -155,7 +184,7 @@ class LossBalancer(Balancer):
         step.backward(combined)
         if losses.grad is None:
             raise PluginError(f"balancer {type(self).__name__} combined the losses into what does not depend on them")
-        self.weights = dict(zip(tasks, losses.grad, strict=True))
+        self._weighed(tasks, losses.grad)
 
     def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
         """The scalar to minimise.
@@ -199,7 +228,7 @@ class GradientBalancer(Balancer):
                 f"{', '.join(gradients.tasks)}, expected [{len(gradients.tasks)}]: one for each task of the step"
             )
         weights = weights.detach()
-        self.weights = dict(zip(gradients.tasks, weights, strict=True))
+        self._weighed(gradients.tasks, weights)
         gradients.combine(weights)
 
 

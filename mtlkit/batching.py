@@ -2,6 +2,7 @@
 
     rows, why = in_rows([[mlp_a], [mlp_b], ...], [(x, None), (x, None), ...])    # the layers, or none and the reason
     run_rows(rows, [x, x, ...])                                                  # the features of each column
+    run_on_one(rows, x, side_by_side(rows))                                      # the same, [columns, B, D]
 
 The columns' parameters are stacked at each call and stay what they are; gradients reach them through the stack. So all
 columns are behind each one's features in autograd's graph, and this is only for columns all of which are read together.
@@ -9,7 +10,7 @@ columns are behind each one's features in autograd's graph, and this is only for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from mtlkit.feature import Value
 
 Row = tuple[Any, ...]
 """The same layer of each column."""
+Sides = Callable[[int, str], Tensor | None]
+"""The weights or biases of a row, by its index, side by side: [columns * D, ...]. None where it has none."""
 
 # Measured on CPUs (benchmarks/columns.py): fewer columns have little to gain, and to stack more weights costs what it
 # saves. Where all columns read the same, one product with the weights side by side pays for more of them.
@@ -50,12 +53,12 @@ def in_rows(columns: Sequence[Sequence[nn.Module]], values: Sequence[Value]) -> 
     # Torch's own name, so that another may take its place.
     if getattr(torch_module, "_has_any_global_hook", lambda: True)():
         return [], "one after another: a hook on all modules must see each"
-    layers, kinds = _looked_at(columns[0])
+    layers, kinds = looked_at(columns[0])
     if not any(type(layer) is nn.Linear for layer in layers):
         return [], "one after another: only linear layers and activations, without hooks and draws, run as one"
     if x.ndim != 2 and type(layers[0]) is not nn.Flatten:
         return [], "one after another: they read no vectors"
-    others = [_looked_at(column) for column in columns[1:]]
+    others = [looked_at(column) for column in columns[1:]]
     if any(other != kinds for _, other in others):
         return [], "one after another: they differ, in layers or hooks or in what is trained"
     limit = FEW_WEIGHTS_ON_ONE if all(one is x for one, _ in values) else FEW_WEIGHTS
@@ -68,30 +71,63 @@ def in_rows(columns: Sequence[Sequence[nn.Module]], values: Sequence[Value]) -> 
     return rows, "as one: there are many, of small linear layers"
 
 
+def side_by_side(rows: Sequence[Row]) -> Sides:
+    """The parameters joined at each call, so that gradients reach each of them."""
+
+    def joined(index: int, name: str) -> Tensor | None:
+        first, *others = [getattr(layer, name) for layer in rows[index]]
+        return None if first is None else torch.cat([first, *others])
+
+    return joined
+
+
 def run_rows(rows: Sequence[Row], inputs: Sequence[Tensor]) -> list[Tensor]:
     """What each column makes of its input."""
-    common = all(x is inputs[0] for x in inputs)
-    made = inputs[0] if common else torch.stack([*inputs])  # [B, ...] or [columns, B, ...]
-    for row in rows:
+    sides = side_by_side(rows)
+    if all(x is inputs[0] for x in inputs):
+        return [*run_on_one(rows, inputs[0], sides).unbind()]
+    return [*_run_stacked(rows, 0, torch.stack([*inputs]), sides).unbind()]
+
+
+def run_on_one(rows: Sequence[Row], x: Tensor, sides: Sides) -> Tensor:
+    """What the columns make of one input that they have in common, [columns, B, D]."""
+    for index, row in enumerate(rows):
         layer = row[0]
         if type(layer) is nn.Flatten:
-            made = made.flatten(1 if common else 2)
-        elif type(layer) is not nn.Linear:
-            made = layer(made)
-        elif common:
-            bias = None if layer.bias is None else torch.cat([one.bias for one in row])
-            made = F.linear(made, torch.cat([one.weight for one in row]), bias)  # [B, columns * D]
-            made, common = made.unflatten(1, (len(row), -1)).transpose(0, 1), False
+            x = x.flatten(1)
+        elif isinstance(layer, nn.Linear):
+            made = F.linear(x, _given(sides(index, "weight")), sides(index, "bias"))  # [B, columns * D]
+            made = made.unflatten(1, (len(row), -1)).transpose(0, 1)
+            return _run_stacked(rows, index + 1, made, sides)
         else:
-            weight = torch.stack([one.weight for one in row]).transpose(1, 2)
-            if layer.bias is None:
+            x = layer(x)
+    return x.expand(len(rows[0]), *x.shape)
+
+
+def _run_stacked(rows: Sequence[Row], start: int, made: Tensor, sides: Sides) -> Tensor:
+    """The rows from `start`, on what each column reads: [columns, B, ...]."""
+    for index, row in enumerate(rows[start:], start):
+        layer = row[0]
+        if type(layer) is nn.Flatten:
+            made = made.flatten(2)
+        elif isinstance(layer, nn.Linear):
+            weight = _given(sides(index, "weight")).unflatten(0, (len(row), -1)).transpose(1, 2)
+            bias = sides(index, "bias")
+            if bias is None:
                 made = torch.bmm(made, weight)
             else:
-                made = torch.baddbmm(torch.stack([one.bias for one in row])[:, None], made, weight)
-    return [*made.unbind()]
+                made = torch.baddbmm(bias.unflatten(0, (len(row), 1, -1)), made, weight)
+        else:
+            made = layer(made)
+    return made
 
 
-def _looked_at(modules: Iterable[nn.Module]) -> tuple[list[Any], list[Any]]:
+def _given(weight: Tensor | None) -> Tensor:
+    assert weight is not None
+    return weight
+
+
+def looked_at(modules: Iterable[nn.Module]) -> tuple[list[Any], list[Any]]:
     """The layers within, in turn, and of each what columns must have in common; none where one of them can't be run so.
 
     It is asked at each step, since hooks, modes and what is trained may change, and so is written to take little time.

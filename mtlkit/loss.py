@@ -12,6 +12,9 @@ labelled outputs it gets; what is unlabelled is left out before. Attributes of t
 - `default_metrics`: names of metrics.
 - `weigh(target)`: the weight of these labels in a mean over batches (the default: their number).
 - `predict(output)`: what people read: class probabilities, a rate, a value (the default: the output itself).
+- `each(output, target)`: the loss of each label, before the mean: [N] for classes and rows, [N, outputs] for elements.
+  With it the losses of many tasks are computed as one. Where the mean is weighted, `each_weight(target)` are the
+  weights, of the same shape; then the loss is `each(...).sum() / each_weight(...).sum()`.
 """
 
 from __future__ import annotations
@@ -38,6 +41,10 @@ class Loss(nn.Module):
     nonnegative: ClassVar[bool] = True
     default_metrics: ClassVar[tuple[str, ...]] = ("mae",)
 
+    def each_weight(self, target: Tensor) -> Tensor | None:
+        """The weight of each label in the mean; None where all count alike."""
+        return None
+
     def predict(self, output: Tensor) -> Tensor:
         return output
 
@@ -51,6 +58,9 @@ class MSE(Loss):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(output, target)
 
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(output, target, reduction="none")
+
 
 class MAE(Loss):
     """Mean absolute error."""
@@ -60,6 +70,9 @@ class MAE(Loss):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(output, target)
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.l1_loss(output, target, reduction="none")
 
 
 class Huber(Loss):
@@ -71,6 +84,9 @@ class Huber(Loss):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.huber_loss(output, target, delta=self.delta)
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.huber_loss(output, target, reduction="none", delta=self.delta)
 
 
 class CrossEntropy(Loss):
@@ -102,6 +118,13 @@ class CrossEntropy(Loss):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(output, target, weight=self.class_weights, label_smoothing=self.label_smoothing)
 
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        smoothing = self.label_smoothing
+        return F.cross_entropy(output, target, self.class_weights, reduction="none", label_smoothing=smoothing)
+
+    def each_weight(self, target: Tensor) -> Tensor | None:
+        return None if self.class_weights is None else self.class_weights[target]
+
     def weigh(self, target: Tensor) -> float:
         """The weight of the labels in their mean."""
         return len(target) if self.class_weights is None else float(self.class_weights[target].sum())
@@ -129,6 +152,10 @@ class BCE(Loss):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(output, target, pos_weight=self.positive_weight)
 
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        weight = self.positive_weight
+        return F.binary_cross_entropy_with_logits(output, target, reduction="none", pos_weight=weight)
+
     def predict(self, output: Tensor) -> Tensor:
         return output.sigmoid()
 
@@ -153,6 +180,9 @@ class MultilabelMargin(Loss):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.multilabel_soft_margin_loss(output, target)
 
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.multilabel_soft_margin_loss(output, target, reduction="none")
+
     def predict(self, output: Tensor) -> Tensor:
         return output.sigmoid()
 
@@ -169,6 +199,9 @@ class Poisson(Loss):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return F.poisson_nll_loss(output, target, log_input=True)
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.poisson_nll_loss(output, target, log_input=True, reduction="none")
 
     def predict(self, output: Tensor) -> Tensor:
         return output.exp()

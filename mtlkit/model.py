@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from mtlkit.border import OUTPUT, Border, segments
 from mtlkit.errors import DataError, MtlkitError, nearest, shown
 from mtlkit.feature import Shape, Value, apply, join, run_stages, takes_mask, written
-from mtlkit.graph import Encoder, Graph, Input
+from mtlkit.graph import Encoder, Graph, Input, owner
+from mtlkit.grouping import Groups, HeadGroup, head_groups
 from mtlkit.naming import module_name
 from mtlkit.spec import Spec
 from mtlkit.trunk import common_encoder
@@ -70,30 +71,37 @@ class Model(nn.Module):
         self.ids = ids
         self.shapes = shapes
         self._read_ahead = {source for node in graph.order for source in node.sources}
-        self._plans: dict[tuple[tuple[str, ...] | None, bool], _Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...] | None, bool, Groups | None], _Plan] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks, in the order of the spec."""
         return tuple(self.graph.tasks)
 
-    def forward(self, x: Inputs, tasks: Sequence[str] | None = None, border: Border | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        x: Inputs,
+        tasks: Sequence[str] | None = None,
+        border: Border | None = None,
+        groups: Groups | None = None,
+    ) -> dict[str, Tensor]:
         """The output of each task.
 
         Args:
             x: [B, *input_shape], or {input name: such a tensor}.
             tasks: run only what these need; all if left out.
             border: keeps the features at which what several tasks share ends (see `mtlkit.border`).
+            groups: heads to run as one, whose outputs it keeps (see `mtlkit.grouping`).
 
         Raises:
             DataError: an input is missing, unknown, or has another shape or kind of numbers than the spec declares.
         """
-        plan = self._plan_for(tasks, border is not None)
+        plan = self._plan_for(tasks, border is not None, groups)
         values: dict[str, Value] = self._inputs(x, plan.inputs)
         outputs: dict[str, Tensor] = {}
         for step in plan.steps:
             step.run(self, values, outputs, border)
-        return {task: outputs[task] for task in plan.tasks}
+        return {task: outputs[task] for task in plan.outputs}
 
     def predict(self, x: Inputs, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         """What people read, by task: class probabilities, rates, values. Arguments as of `forward`."""
@@ -129,6 +137,18 @@ class Model(nn.Module):
         """The loss of a task, by the task's name."""
         return self.losses[module_name(task)]
 
+    def head_groups(self) -> list[HeadGroup]:
+        """The heads that can run as one as they are now (see `mtlkit.grouping`)."""
+        heads = {task: self.head(task) for task in self.tasks}
+        alike = {
+            task.on for task in self.graph.tasks.values() if common_encoder(self.scheme(owner(task.on))) is not None
+        }
+        return head_groups(self.graph, heads, alike)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Plans are made anew: they hold what a fit has lent them.
+        return {**self.__dict__, "_plans": {}}
+
     def save(self, path: str | Path) -> None:
         """Write model.safetensors, spec.json and manifest.json into a folder, which `mtlkit.load` reads.
 
@@ -158,15 +178,16 @@ class Model(nn.Module):
             raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
         return {name: (check_input(inputs[name], value), None) for name, value in given.items()}
 
-    def _plan_for(self, tasks: Sequence[str] | None, bordered: bool) -> _Plan:
-        key = (None if tasks is None else tuple(tasks), bordered)
-        if key not in self._plans:
+    def _plan_for(self, tasks: Sequence[str] | None, bordered: bool, groups: Groups | None = None) -> _Plan:
+        key = (None if tasks is None else tuple(tasks), bordered, groups)
+        plan = self._plans.get(key)
+        if plan is None:
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            self._plans[key] = self._planned(self.tasks if key[0] is None else key[0], bordered)
-        return self._plans[key]
+            plan = self._plans[key] = self._planned(self.tasks if key[0] is None else key[0], bordered, groups)
+        return plan
 
-    def _planned(self, tasks: tuple[str, ...], bordered: bool) -> _Plan:
+    def _planned(self, tasks: tuple[str, ...], bordered: bool, groups: Groups | None) -> _Plan:
         for task in tasks:
             if task not in self.graph.tasks:
                 raise MtlkitError(
@@ -174,27 +195,36 @@ class Model(nn.Module):
                 )
         needed = self.graph.needed(tasks)
         sources = {source for node in self.graph.order if node.key in needed for source in node.sources}
-        steps: list[_Encode | _Share | _Decode] = []
+        steps: list[_Encode | _Share | _Decode | _DecodeAsOne] = []
         per_task: set[str] = set()
+        grouped = {} if groups is None else groups.of
+        begun: set[HeadGroup] = set()
         for node in self.graph.order:
             if node.key not in needed:
                 continue
-            if not isinstance(node, Encoder):
+            if groups is not None and not isinstance(node, Encoder) and node.name in grouped:
+                group = grouped[node.name]
+                if group not in begun:
+                    steps.append(_DecodeAsOne(group, groups))
+                begun.add(group)
+            elif not isinstance(node, Encoder):
                 source = f"{node.on}/{node.name}" if node.on in per_task else node.on
                 fed = node.key in self._read_ahead
-                steps.append(_Decode(node.name, source, node.key if fed else None, takes_mask(self.head(node.name))))
+                masked = takes_mask(self.head(node.name))
+                steps.append(_Decode(node.name, module_name(node.name), source, node.key if fed else None, masked))
             elif common_encoder(self.scheme(node.name)) is not None:
                 parts = segments(self.graph, node.name)
                 last = max(i for i, (key, _) in enumerate(parts) if key in sources)
                 # A border lies between the parts of an encoder too, also where no task of these taps it.
                 wanted = tuple(part for part in parts[:last] if bordered or part[0] in sources)
-                steps.append(_Encode(node.name, node.sources, (*wanted, parts[last])))
+                steps.append(_Encode(node.name, module_name(node.name), node.sources, (*wanted, parts[last])))
             else:
                 on = tuple(task for task in self.graph.tasks_on(node.name) if self.graph.tasks[task].key in needed)
                 per_task.add(node.name)
                 steps.append(_Share(node.name, node.sources, on))
         read = {source for step in steps for source in step.reads}
-        return _Plan(tasks, tuple(name for name in self.graph.inputs if name in read), tuple(steps))
+        alone = tuple(task for task in tasks if task not in grouped)
+        return _Plan(alone, tuple(name for name in self.graph.inputs if name in read), tuple(steps))
 
 
 @dataclass(frozen=True)
@@ -202,11 +232,12 @@ class _Encode:
     """Run an encoder that all who read it see alike, part by part where others read its stages."""
 
     name: str
+    key: str
     reads: tuple[str, ...]
     parts: tuple[tuple[str, int | None], ...]
 
     def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
-        trunk: Any = common_encoder(model.scheme(self.name))
+        trunk: Any = common_encoder(model.encoders[self.key])
         x, mask = join([_read(values, source, self.parts[0][0], border) for source in self.reads])
         if len(self.parts) == 1 and self.parts[0][1] is None:
             values[self.name] = apply(trunk, x, mask)
@@ -236,9 +267,13 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Decode:
-    """Run a head, and its prediction where an encoder reads it (`feeds` is then the source's name)."""
+    """Run a head, and its prediction where an encoder reads it (`feeds` is then the source's name).
+
+    `key` is what the module of heads calls it.
+    """
 
     task: str
+    key: str
     source: str
     feeds: str | None
     masked: bool
@@ -249,12 +284,27 @@ class _Decode:
 
     def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
         x, mask = _read(values, self.source, f"{OUTPUT}{self.task}", border)
-        head = model.head(self.task)
+        head = model.heads[self.key]
         output = head(x, mask) if self.masked else head(x)
         outputs[self.task] = output if border is None else border.output(self.task, output)
         if self.feeds is not None:
             ahead = output if border is None else border.read_output(self.task, output)
             values[self.feeds] = model.as_prediction(self.task, ahead), mask if output.ndim == 3 else None
+
+
+@dataclass(frozen=True)
+class _DecodeAsOne:
+    """Run the heads of a group, also those whose tasks are not asked for."""
+
+    group: HeadGroup
+    groups: Groups
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.group.on,)
+
+    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
+        self.groups.run(self.group, *values[self.group.on])
 
 
 def _read(values: dict[str, Value], source: str, reader: str, border: Border | None) -> Value:
@@ -263,11 +313,11 @@ def _read(values: dict[str, Value], source: str, reader: str, border: Border | N
 
 @dataclass(frozen=True)
 class _Plan:
-    """The steps that some tasks need, in order, and the inputs that these read."""
+    """The steps that some tasks need, in order, the inputs that these read, and whose outputs they give."""
 
-    tasks: tuple[str, ...]
+    outputs: tuple[str, ...]
     inputs: tuple[str, ...]
-    steps: tuple[_Encode | _Share | _Decode, ...]
+    steps: tuple[_Encode | _Share | _Decode | _DecodeAsOne, ...]
 
 
 def check_input(declared: Input, value: object) -> Tensor:
@@ -276,17 +326,22 @@ def check_input(declared: Input, value: object) -> Tensor:
     Raises:
         DataError: it is no tensor, or its shape or kind of numbers is another.
     """
-    expected = f"[B, {written(declared.shape)[1:]}"
     if not isinstance(value, Tensor):
-        raise DataError(f"input {declared.name!r}: expected a tensor {expected}, found {type(value).__name__}")
-    fits = value.ndim == len(declared.shape) + 1 and all(
-        n is None or n == m for n, m in zip(declared.shape, value.shape[1:], strict=True)
-    )
-    if not fits:
-        raise DataError(f"input {declared.name!r}: expected {expected}, found {list(value.shape)}")
+        raise DataError(f"input {declared.name!r}: expected a tensor {_batch(declared)}, found {type(value).__name__}")
+    shape = value.shape[1:]
+    if shape != declared.shape and not _fits(shape, declared.shape):
+        raise DataError(f"input {declared.name!r}: expected {_batch(declared)}, found {list(value.shape)}")
     if value.is_floating_point() != (declared.dtype == "float32"):
         raise DataError(
             f"input {declared.name!r}: expected {declared.dtype}, found {str(value.dtype).removeprefix('torch.')}. "
             "Convert it, or declare its dtype in the spec"
         )
     return value
+
+
+def _fits(found: Sequence[int], declared: Sequence[int | None]) -> bool:
+    return len(found) == len(declared) and all(n is None or n == m for n, m in zip(declared, found, strict=True))
+
+
+def _batch(declared: Input) -> str:
+    return f"[B, {written(declared.shape)[1:]}"

@@ -21,7 +21,7 @@ LAYERS = [
     ["trunk", "label", "spec", "balancing"],
     ["encoder", "head", "sharing", "balancer", "loss", "metric", "data"],
     ["schema", "graph"],
-    ["border"],
+    ["border", "grouping"],
     ["model"],
     ["build"],
     ["saving"],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.balancer._adam import AdamByTask
-from mtlkit.balancing import GradientBalancer, Step
+from mtlkit.balancing import GradientBalancer, Step, stacked
 from mtlkit.option import NotNegative, Positive
 
 _LEAST = 1e-3  # of a weight: Adam's step may lead below 0
@@ -43,10 +43,10 @@ class GradNorm(GradientBalancer):
 
     def backward(self, step: Step) -> None:
         tasks = tuple(step.losses)
-        losses = torch.stack(list(step.losses.values()))
+        losses = stacked(step.losses)
         rows = self.rows(tasks)
         weights = self._adam.value[rows]
-        self.weights = dict(zip(tasks, weights, strict=True))
+        self._weighed(tasks, weights)
         if len(tasks) > 1:
             self._learn(step, losses.detach().double(), rows)
         step.backward((weights.to(losses) * losses).sum())

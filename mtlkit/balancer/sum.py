@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mtlkit.balancing import Balancer, Step
+from mtlkit.balancing import Balancer, Step, total
 
 
 class Sum(Balancer):
@@ -22,6 +22,6 @@ class Sum(Balancer):
         self._one = torch.ones(())
 
     def backward(self, step: Step) -> None:
-        first, *others = step.losses.values()
-        step.backward(sum(others, first))
-        self.weights = dict.fromkeys(step.losses, self._one)
+        step.backward(total(step.losses))
+        tasks = tuple(step.losses)
+        self._weighed(tasks, (self._one,) * len(tasks))

@@ -1,5 +1,9 @@
 """The built-in heads, one module each. Use them by name in a spec, or as `mtlkit.heads[name]`.
 
 A head is any `nn.Module` whose factory takes `(input_shape, outputs, *, options)`: features in, a task's output out.
-One whose forward has a `mask` gets that of padded sequences. See docs/extending.md.
+One whose forward has a `mask` gets that of padded sequences.
+
+One that is linear layers and activations may say so, with `layers`, the modules in turn, and `prepare(x, mask)`, what the
+first of them reads of the features; `forward` is then the layers applied to what `prepare` gives. Many heads of that kind
+on the same features are trained as one (see `mtlkit.grouping`). See docs/extending.md.
 """

@@ -18,5 +18,12 @@ class Linear(nn.Linear):
         self.pool: Pool = pool
         self.output_shape = (outputs,)
 
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        return (self,)
+
+    def prepare(self, x: Tensor, mask: Mask = None) -> Tensor:
+        return pool(x, mask, self.pool)  # [B, D]
+
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
-        return super().forward(pool(x, mask, self.pool))  # [B, outputs]
+        return super().forward(self.prepare(x, mask))  # [B, outputs]

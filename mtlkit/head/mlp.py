@@ -39,5 +39,8 @@ class MLP(nn.Module):
         self.pool: Pool = pool
         self.output_shape = (outputs,)
 
+    def prepare(self, x: Tensor, mask: Mask = None) -> Tensor:
+        return pool(x, mask, self.pool)  # [B, D]
+
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
-        return self.layers(pool(x, mask, self.pool))  # [B, outputs]
+        return self.layers(self.prepare(x, mask))  # [B, outputs]

@@ -24,5 +24,12 @@ class Token(nn.Linear):
         self.dropout = nn.Dropout(dropout)
         self.output_shape = (input_shape[0], outputs)
 
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        return (self.dropout, self)
+
+    def prepare(self, x: Tensor, mask: Mask = None) -> Tensor:
+        return x
+
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
         return super().forward(self.dropout(x))  # [B, T, outputs]

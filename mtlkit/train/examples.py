@@ -8,7 +8,7 @@ Labels are checked once where they lie in memory, batch by batch where they come
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -28,19 +28,32 @@ from mtlkit.errors import DataError
 from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
 from mtlkit.train.checks import as_tensor, as_values, checked_inputs, checked_target
+from mtlkit.train.lossgroup import Labels, LossGroup, taken
+
+# What is fetched of tensors in memory at once, in bytes: it still fits the processor's cache.
+_FETCHED = 2**18
 
 
 @dataclass(frozen=True)
 class Batch:
     """Inputs by name, targets by task (a task may be absent), and the tasks known to have every label.
 
-    `tasks` are those whose own data these are; None where the data are of all tasks.
+    `tasks` are those whose own data these are; None where the data are of all tasks. `together` are the labels of tasks
+    whose losses are computed as one, which `targets` does not have.
     """
 
     x: dict[str, Tensor]
     targets: dict[str, Tensor]
     complete: frozenset[str] = frozenset()
     tasks: frozenset[str] | None = None
+    together: Mapping[LossGroup, Labels] = field(default_factory=dict)
+
+    def apart(self) -> Batch:
+        """The same batch with the labels of each task by itself."""
+        targets = dict(self.targets)
+        for group, labels in self.together.items():
+            targets |= group.apart(labels)
+        return replace(self, targets=targets, together={})
 
 
 class Batches(Protocol):
@@ -92,7 +105,10 @@ def batches(
 
 
 class TensorBatches:
-    """Batches cut from tensors in memory by indices."""
+    """Batches cut from tensors in memory by indices.
+
+    Small rows are fetched for several batches at once, which then are views.
+    """
 
     def __init__(
         self,
@@ -112,26 +128,55 @@ class TensorBatches:
         if not self.rows:
             raise DataError("found no example; expected at least one")
         self.complete = frozenset(task for task, target in self.targets.items() if not has_missing(target))
+        self.together: dict[LossGroup, Labels] = {}
         self.batch_size, self.shuffle = batch_size, shuffle
         self.joins_last = shuffle is not None and _joins_last(model, self.rows, batch_size)
+
+    def put_together(self, groups: Iterable[LossGroup]) -> None:
+        """Lay the labels of these groups side by side."""
+        for group in groups:
+            labels = group.labels(self.targets)
+            if labels is not None:
+                self.together[group] = labels
+                for task in group.tasks:
+                    self.targets.pop(task, None)
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size) - self.joins_last
 
     def __iter__(self) -> Iterator[Batch]:
-        order = None if self.shuffle is None else torch.randperm(self.rows, generator=self.shuffle)
-        starts = list(range(0, self.rows, self.batch_size))
-        if self.joins_last:
-            del starts[-1]
-        for start in starts:
-            stop = self.rows if start == starts[-1] else start + self.batch_size
+        size, last = self.batch_size, self.rows - self.rows % self.batch_size - self.batch_size
+        if self.shuffle is None:
             # In their own order rows are a view, no copy.
-            rows = slice(start, stop) if order is None else order[start:stop]
+            yield from self._cut(slice(0, self.rows))
+            return
+        order = torch.randperm(self.rows, generator=self.shuffle)
+        # The last batch, where it takes the one row that is left, is fetched by itself.
+        end = last if self.joins_last else self.rows
+        step = size * max(1, _FETCHED // max(1, self._bytes_a_row() * size))
+        for start in range(0, end, step):
+            yield from self._cut(order[start : min(start + step, end)])
+        if self.joins_last:
+            yield from self._cut(order[last:], size + 1)
+
+    def _cut(self, rows: slice | Tensor, size: int | None = None) -> Iterator[Batch]:
+        """Some rows, `size` a batch."""
+        size = size or self.batch_size
+        xs = {name: taken(value, rows).split(size) for name, value in self.x.items()}
+        ys = {task: taken(target, rows).split(size) for task, target in self.targets.items()}
+        together = {group: labels.at(rows).split(size) for group, labels in self.together.items()}
+        for index in range(len(next(iter(xs.values())))):
             yield Batch(
-                {name: value[rows] for name, value in self.x.items()},
-                {task: target[rows] for task, target in self.targets.items()},
+                {name: parts[index] for name, parts in xs.items()},
+                {task: parts[index] for task, parts in ys.items()},
                 self.complete,
+                None,
+                {group: parts[index] for group, parts in together.items()},
             )
+
+    def _bytes_a_row(self) -> int:
+        tensors = [*self.x.values(), *self.targets.values(), *(labels.values for labels in self.together.values())]
+        return sum(t[0].numel() * t.element_size() for t in tensors)
 
 
 def _joins_last(model: Model, rows: int, batch_size: int) -> bool:

@@ -1,13 +1,13 @@
 """What a forward and backward pass changes beside gradients, so that it can be put back.
 
-kept = Kept(model, balancer)            # before the forward pass
+kept = Kept(model.modules(), balancer)  # before the forward pass
 kept.restore()                          # random state, buffers and the balancer's state are as they were
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,18 +17,17 @@ from mtlkit.balancing import Balancer
 
 
 class Kept:
-    """The random state and, where asked for, a model's buffers and what a balancer knows.
+    """The random state and, where asked for, the buffers of modules and what a balancer knows.
 
     Args:
-        model: whose buffers are kept; none if left out.
+        modules: whose buffers are kept, each its own.
         balancer: whose state is kept, with its attributes and what its lists and dicts hold; none if left out.
     """
 
-    def __init__(self, model: nn.Module | None = None, balancer: Balancer | None = None) -> None:
+    def __init__(self, modules: Iterable[nn.Module] = (), balancer: Balancer | None = None) -> None:
         self.balancer = balancer
         self.cpu = torch.get_rng_state()
         self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        modules = [] if model is None else [*model.modules()]
         self.buffers = [
             (module._buffers, name, buffer, buffer.clone())
             for module in modules

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -16,12 +16,15 @@ from torch import Tensor
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.border import Border
 from mtlkit.errors import DataError, MtlkitError, NonFiniteError, Problem, SpecError
-from mtlkit.label import any_label, count, has_missing, select
-from mtlkit.train.checks import check_against_output
+from mtlkit.grouping import Groups
+from mtlkit.label import any_label, has_missing
 from mtlkit.train.examples import Batch, Batches
 from mtlkit.train.kept import Kept
+from mtlkit.train.losses import Found, Losses, Sums, TaskLoss
 from mtlkit.train.own import OwnBatches
-from mtlkit.train.step import TrainStep, all_finite, blamed, not_finite
+from mtlkit.train.packed import Packed
+from mtlkit.train.step import TrainStep, blamed
+from mtlkit.train.together import Together
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -33,22 +36,27 @@ Group = tuple[Batch, ...]
 class Loop:
     """The epochs of one fit: batches to losses, losses to gradients, gradients to steps."""
 
-    def __init__(self, trainer: Trainer, optimizer: Any, scheduler: Any) -> None:
+    def __init__(self, trainer: Trainer, optimizer: Packed, scheduler: Any, together: Together | None = None) -> None:
         self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
+        self.together = together
         self.model, self.accelerator = trainer.model, trainer.accelerator
+        self.at_home = self.accelerator.device.type == "cpu"
+        """Whether data need not be moved to the model."""
         self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
-        self.losses = {task: self.model.loss(task) for task in self.model.tasks}
-        self.labels = {task: getattr(loss, "labels", "row") for task, loss in self.losses.items()}
+        self.losses = {task: TaskLoss(task, self.model.loss(task)) for task in self.model.tasks}
         self.balancer = trainer.balancer
         # A plugin's loss need not say whether it can be negative.
         self.unsure = [
             task
-            for task, loss in self.losses.items()
-            if not self.balancer.takes_negative(task) and not hasattr(loss, "nonnegative")
+            for task, one in self.losses.items()
+            if not self.balancer.takes_negative(task) and not hasattr(one.loss, "nonnegative")
         ]
+        # A weight of 1, which most have, costs nothing.
+        self.weighted = any(weight != 1.0 for weight in self.weights.values())
         self.skips = trainer.settings["nonfinite"] == "skip_task"
         # With fp16 infinite gradients are part of the scaler's search for a scale.
         self.scaled = trainer.settings["precision"] == "fp16"
+        self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
         self.skipped: dict[str, int] = {}
         self.penalty: Tensor | None = None
         """What the sharing schemes added to the loss of the last batch."""
@@ -56,27 +64,23 @@ class Loop:
 
     def epoch(self, number: int, data: Batches | OwnBatches) -> dict[str, Any]:
         """One pass over the data, until the trainer is told to stop."""
-        started, settings = time.perf_counter(), self.trainer.settings
-        self._look_at_parameters()
+        started = time.perf_counter()
         self.model.train()
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, float] = dict.fromkeys(self.model.tasks, 0)
+        self._look_at_parameters()
+        sums = Sums()
         waiting, seen = 0, 0
         penalties: list[Tensor] = []
-        losses: dict[str, Tensor] = {}
-        last: Group = ()
+        losses, last = Losses((), ()), cast(Group, ())
         self.skipped = {}
         for given in data:
             seen += 1
             group = given if isinstance(given, tuple) else (given,)
-            found, numbers = self._learn(group, waiting)
-            for task, loss in found.items():
-                counts[task] += numbers[task]
-                sums[task] = sums.get(task, 0) + loss.detach() * numbers[task]
+            found = self._learn(group, waiting)
             if found:
+                sums.add(found)
                 waiting, losses, last = waiting + 1, found, group
                 penalties += [] if self.penalty is None else [self.penalty]
-            if waiting == settings["accumulate"]:
+            if waiting == self.accumulate:
                 self._step(waiting, losses, last)
                 waiting = 0
             if self.trainer.stopped:
@@ -87,18 +91,19 @@ class Loop:
         self.balancer.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
-        if not sums and self.skipped:
+        means = sums.means()
+        if not means and self.skipped:
             raise NonFiniteError(next(iter(self.skipped)), self.trainer.step + 1, float("nan"), "loss in every batch")
-        if not sums:
+        if not means:
             # Where only max_steps ends the training, it would go on for ever.
             raise DataError("the training data have no label of any task; expected at least one in each epoch")
-        means = {task: float(total) / counts[task] for task, total in sums.items()}
+        means = {task: means[task] for task in self.model.tasks if task in means}
         penalty = float(torch.stack(penalties).mean()) if penalties else 0.0
         record = {
             "epoch": number,
             "step": self.trainer.step,
             "seconds": time.perf_counter() - started,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.optimizer.optimizer.param_groups[0]["lr"],
             "loss": sum(self.weights[task] * mean for task, mean in means.items()) + penalty,
             **({"penalty": penalty} if penalties else {}),
             "train": {task: {"loss": mean} for task, mean in means.items()},
@@ -111,43 +116,90 @@ class Loop:
         if not self.parameters:
             message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
             raise SpecError([Problem("model", message)], "the trainer's arguments")
-        self.trained = [*self.parameters, *self.balancer.parameters()]
+        self.optimizer.heal()
+        self.as_one = self.together is not None and self.together.ready()
+        self.buffered = (
+            [module for module in self.model.modules() if module._buffers] if self.skips or self.as_one else []
+        )
+        self.penalised = any(hasattr(scheme, "penalty") for scheme in self.model.encoders.values())
         self.places = self.trainer.current_places()
 
-    def _learn(self, group: Group, waiting: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def _learn(self, group: Group, waiting: int) -> Losses | None:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.
 
         Returns:
-            The unweighted loss of each task that took part, and the number of its labels; nothing where none did.
+            The unweighted loss of each task that took part; None where none did.
         """
+        if self.as_one and len(group) == 1 and group[0].tasks is None:
+            group = (self._joined(group[0]),)
+        # Where the batch may be done anew, all that it changes is kept.
+        kept = Kept(self.buffered, self.balancer) if self.skips or group[0].together else Kept()
+        before = [p.grad for p in self.optimizer.holders] if waiting else None
+        if before is not None:
+            self._set_gradients([None] * len(before))
+        learnt = self._learn_as_one(group[0]) if self.as_one and group[0].together else None
+        if learnt is None:
+            if group[0].together:
+                # What is not finite makes NaN of the zeros of others. Task by task, only what has a label counts.
+                self._set_gradients([None] * len(self.optimizer.holders))
+                kept.restore()
+                self.trainer._tell("on_pass_failed")
+                group = tuple(batch.apart() for batch in group)
+            learnt = self._learn_apart(group, kept, before)
+        if before is not None:
+            self._add_gradients(before)
+        return learnt
+
+    def _joined(self, batch: Batch) -> Batch:
+        """The batch with the labels of tasks that are trained as one side by side; as it is where a head is watched."""
+        assert self.together is not None
+        if self.trainer.callbacks and self.together.watched():
+            return batch.apart()
+        return batch if batch.together else self.together.joined(batch)
+
+    def _learn_as_one(self, batch: Batch) -> Losses | None:
+        """The gradients of a batch, those of each group of tasks in one; None where something isn't finite."""
+        assert self.together is not None
+        alone = tuple(task for task in self.together.alone(batch) if self._labelled(batch, task))
+        outputs = self._outputs(batch, alone, self.together.groups)
+        outputs |= self.together.outputs(alone)
+        found = [self._found(batch, task, outputs[task]) for task in alone] + self.together.found(batch)
+        tasks = {task for one in found for task in one.tasks}
+        losses = Losses(found, [task for task in self.losses if task in tasks])
+        if not tasks or losses.not_finite():
+            return None
+        self._refuse_negative(losses)
+        step = TrainStep(self._weighted(losses), self.places, None, self._backpropagated)
+        self.trainer._tell("on_backward_start", step)
+        self.balancer.backward(step)
+        self.together.leave_out(losses)
+        self._add_penalty()
+        return losses if self.scaled or self.optimizer.finite() else None
+
+    def _learn_apart(self, group: Group, kept: Kept, before: Sequence[Tensor | None] | None) -> Losses | None:
+        """The gradients of one group of batches, each task's loss by itself."""
         tasks = tuple(task for task in self.losses if any(self._labelled(batch, task) for batch in group))
-        kept = Kept(self.model, self.balancer) if self.skips else Kept()
-        before = [p.grad for p in self.trained] if waiting else None
         while tasks:
-            if before is not None:
-                self._set_gradients([None] * len(before))
             border = self.places.border(self.balancer.at) if len(group) == 1 else None
-            losses, numbers = self._losses(group, tasks, border)
-            weighted = self._weighted(losses)
-            what, failed = "loss", not_finite(losses)
+            losses = self._losses(group, tasks, border)
+            what, failed = "loss", losses.not_finite()
             self._refuse_negative(losses)
             if not failed:
-                what, failed = "gradient", self._backward(weighted, border, group, kept)
+                what, failed = "gradient", self._backward(self._weighted(losses), border, group, kept)
             if not failed:
-                if before is not None:
-                    self._add_gradients(before)
-                return losses, numbers
-            self._set_gradients(before or [None] * len(self.trained))
+                return losses
+            self._set_gradients(before or [None] * len(self.optimizer.holders))
             if not self.skips:
                 task, value = next(iter(failed.items()))
                 raise NonFiniteError(task, self.trainer.step + 1, value, what)
             # As if these tasks had no label in the batch: all that they may have touched is done anew.
+            self._set_gradients([None] * len(self.optimizer.holders))
             kept.restore()
             self.trainer._tell("on_pass_failed")
             for task in failed:
                 self.skipped[task] = self.skipped.get(task, 0) + 1
             tasks = tuple(task for task in tasks if task not in failed)
-        return {}, {}
+        return None
 
     def _refuse_negative(self, losses: Mapping[str, Tensor]) -> None:
         for task in self.unsure:
@@ -160,39 +212,48 @@ class Loop:
 
     def _losses(
         self, group: Group, tasks: tuple[str, ...], border: Border | None = None, eager: bool = False
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The unweighted loss of each of these tasks, and the number of its labels; not compiled where `eager`."""
-        losses: dict[str, Tensor] = {}
-        numbers: dict[str, float] = {}
+    ) -> Losses:
+        """The unweighted loss of each of these tasks; not compiled where `eager`."""
+        found: list[Found] = []
         for batch in group:
-            mine = tuple(task for task in tasks if batch.tasks is None or task in batch.tasks)
+            mine = tasks if batch.tasks is None else tuple(task for task in tasks if task in batch.tasks)
             if mine:
-                found, counted = self._losses_of(batch, mine, border, eager)
-                losses |= found
-                numbers |= counted
-        return losses, numbers
+                outputs = self._outputs(batch, mine, None, border, eager)
+                found += [self._found(batch, task, output) for task, output in outputs.items()]
+        return Losses(found, tasks)
 
-    def _losses_of(
-        self, batch: Batch, tasks: tuple[str, ...], border: Border | None, eager: bool
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        device = self.accelerator.device
-        x = {name: value.to(device, non_blocking=True) for name, value in batch.x.items()}
+    def _outputs(
+        self,
+        batch: Batch,
+        tasks: tuple[str, ...],
+        groups: Groups | None = None,
+        border: Border | None = None,
+        eager: bool = False,
+    ) -> dict[str, Tensor]:
+        """The outputs of these tasks that are in none of the groups, which keep those of theirs."""
         run = self.model if eager else self.trainer._run
+        x = (
+            batch.x
+            if self.at_home
+            else {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.x.items()}
+        )
+        # Where there is no border or group, a user's own forward need not know of them.
+        more: dict[str, Any] = {} if border is None else {"border": border}
+        if groups is not None:
+            more["groups"] = groups
+            tasks = self.model.tasks
         with self.trainer._autocast():
-            outputs = run(x, tasks=tasks) if border is None else run(x, tasks=tasks, border=border)
-        losses, numbers = {}, {}
-        for task, output in outputs.items():
-            target = batch.targets[task].to(device, non_blocking=True)
-            check_against_output(task, self.labels[task], output, target)
-            selected, labels = select(self.losses[task], output.float(), target, task in batch.complete)
-            losses[task], numbers[task] = (
-                self.losses[task](selected, labels),
-                count(self.losses[task], labels),
-            )
-        return losses, numbers
+            outputs: dict[str, Tensor] = run(x, tasks=tasks, **more)
+        return outputs
 
-    def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {task: loss if self.weights[task] == 1.0 else loss * self.weights[task] for task, loss in losses.items()}
+    def _found(self, batch: Batch, task: str, output: Tensor) -> Found:
+        target = batch.targets[task]
+        if not self.at_home:
+            target = target.to(self.accelerator.device, non_blocking=True)
+        return self.losses[task].found(output, target, task in batch.complete)
+
+    def _weighted(self, losses: Losses) -> Losses:
+        return losses.weighted(self.weights) if self.weighted else losses
 
     def _labelled(self, batch: Batch, task: str) -> bool:
         """Whether a task takes part in this step. One that does not is not even computed: its head stays as it is."""
@@ -203,11 +264,11 @@ class Loop:
         target = batch.targets.get(task)
         if self.trainer.settings["missing"] == "error" and (target is None or has_missing(target)):
             raise DataError(f"task {task!r} has missing labels, and missing='error' refuses them")
-        return target is not None and any_label(self.losses[task], target)
+        return target is not None and any_label(self.losses[task].loss, target)
 
-    def _backward(self, losses: dict[str, Tensor], border: Border | None, group: Group, kept: Kept) -> dict[str, float]:
+    def _backward(self, losses: Losses, border: Border | None, group: Group, kept: Kept) -> dict[str, float]:
         """Leave the balanced gradient in `.grad`. Returns the tasks to blame where it is NaN or infinite."""
-        step = TrainStep(losses, self.places, border, self.accelerator.backward)
+        step = TrainStep(losses, self.places, border, self._backpropagated)
         self.trainer._tell("on_backward_start", step)
         try:
             self.balancer.backward(step)
@@ -217,20 +278,29 @@ class Loop:
             # A compiled backward pass multiplies what failed by the other tasks' zeros, which makes all of them NaN.
             return self._blamed(losses, group, kept)
         self._add_penalty()
-        if self.scaled or all_finite(self.trained):
+        if self.scaled or self.optimizer.finite():
             return {}
         self._refuse_penalty()
         return self._blamed(losses, group, kept)
 
+    def _backpropagated(self, loss: Tensor) -> None:
+        # Accelerate's own divides by the number of its accumulated batches, which is one here.
+        if self.scaled:
+            self.accelerator.backward(loss)
+        else:
+            loss.backward()
+
     def _add_penalty(self) -> None:
         """Add the gradient of what the sharing schemes add to the loss: it belongs to no task, so none balances it."""
+        if not self.penalised:
+            return
         penalty = self.model.penalty()
         self.penalty = None if penalty is None else penalty.detach()
         if penalty is None or not penalty.requires_grad:
             return
         if not self.scaled and not bool(penalty.isfinite()):
             raise NonFiniteError(None, self.trainer.step + 1, float(penalty.detach()), "penalty of the sharing scheme")
-        self.accelerator.backward(penalty)
+        self._backpropagated(penalty)
 
     def _refuse_penalty(self) -> None:
         """Raise if it is the penalty whose gradient isn't finite, for which no task is to be blamed."""
@@ -243,14 +313,14 @@ class Loop:
             what = "gradient of the sharing scheme's penalty"
             raise NonFiniteError(None, self.trainer.step + 1, worst[0], what)
 
-    def _blamed(self, losses: dict[str, Tensor], group: Group, kept: Kept) -> dict[str, float]:
+    def _blamed(self, losses: Losses, group: Group, kept: Kept) -> dict[str, float]:
         """The tasks whose gradient isn't finite, by a second graph under the same random state: the first is gone.
 
         Raises:
             MtlkitError: it is the balancer.
         """
         kept.restore()
-        again, _ = self._losses(group, tuple(losses), eager=True)
+        again = self._losses(group, tuple(losses), eager=True)
         found = blamed(self._weighted(again), self.parameters)
         if not found:
             name = self.trainer.settings["balancer"]["type"]
@@ -262,36 +332,34 @@ class Loop:
         return found
 
     def _set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
-        for parameter, gradient in zip(self.trained, gradients, strict=True):
+        for parameter, gradient in zip(self.optimizer.holders, gradients, strict=True):
             parameter.grad = gradient
 
     def _add_gradients(self, before: Sequence[Tensor | None]) -> None:
-        for parameter, gradient in zip(self.trained, before, strict=True):
+        for parameter, gradient in zip(self.optimizer.holders, before, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
 
-    def _step(self, batches: int, losses: dict[str, Tensor], last: Group) -> None:
+    def _step(self, batches: int, losses: Losses, last: Group) -> None:
         if batches > 1:
-            torch._foreach_div_([p.grad for p in self.trained if p.grad is not None], batches)
-        clip = self.trainer.settings["clip_norm"]
-        if clip is not None:
-            self.accelerator.clip_grad_norm_(self.parameters, clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.scheduler is not None and not getattr(self.optimizer, "step_was_skipped", False):
+            torch._foreach_div_([p.grad for p in self.optimizer.holders if p.grad is not None], batches)
+        self.optimizer.step(self.clip, gathered=not self.scaled and self.accumulate == 1)
+        self.optimizer.clear()
+        if self.scheduler is not None and not getattr(self.optimizer.optimizer, "step_was_skipped", False):
             self.scheduler.step()
         self.trainer.step += 1
         self.balancer.after_step(lambda: self._recomputed(last, tuple(losses)))
         self.watch()
-        self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
+        if self.trainer.callbacks:
+            self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:
             self.trainer.stop("max_steps")
 
-    def _recomputed(self, group: Group, tasks: tuple[str, ...]) -> dict[str, Tensor]:
+    def _recomputed(self, group: Group, tasks: tuple[str, ...]) -> Losses:
         """The weighted losses of a step under the parameters of now; buffers and random draws stay as they are."""
-        kept = Kept(self.model)
+        kept = Kept(self.model.modules())
         with torch.no_grad():
-            losses = self._weighted(self._losses(group, tasks)[0])
+            losses = self._weighted(self._losses(tuple(batch.apart() for batch in group), tasks))
         kept.restore()
         return losses
 

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.model import Model
 from mtlkit.part import Part
+from mtlkit.train.packed import Packed, Row
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
     name.lower(): getattr(torch.optim, name)
@@ -75,13 +76,17 @@ def check_scheduler(raw: str | Part | None) -> Part | None:
     return _checked(raw, classes, "scheduler", {"optimizer", "last_epoch", "verbose"})
 
 
-def make_optimizer(part: Part, model: Model, more: Sequence[nn.Parameter] = ()) -> Optimizer:
+def make_optimizer(
+    part: Part, model: Model, more: Sequence[nn.Parameter] = (), rows: Sequence[Row] = (), pack: bool = True
+) -> Packed:
     """The optimiser of all parameters of `model`, in a group for each role where their weight decays differ.
 
     Args:
         part: as `check_optimizer` gave it.
         model: whose parameters are trained.
         more: others, of a balancer say, which get a group of their own that no weight decay shrinks.
+        rows: parameters that are best laid side by side.
+        pack: whether small parameters may be moved into one tensor (see `mtlkit.train.packed`).
     """
     options = {k: v for k, v in part.items() if k != "type"}
     decay = options.pop("weight_decay", None)
@@ -98,16 +103,14 @@ def make_optimizer(part: Part, model: Model, more: Sequence[nn.Parameter] = ()) 
     else:
         groups = [{"params": list(model.parameters())}]
         options |= {} if decay is None else {"weight_decay": decay}
-    if more:
-        groups.append({"params": list(more), "weight_decay": 0.0})
     kind = _OPTIMIZERS[part["type"]]
     if "fused" in inspect.signature(kind).parameters:
-        # One kernel for all parameters, on CPUs and GPUs alike; a step of a small model takes a fifth less.
+        # One kernel for all parameters, on CPUs and GPUs alike.
         options.setdefault("fused", True)
-    return _made("optimizer", lambda: kind(groups, **options))
+    return Packed(groups, lambda made: _made("optimizer", lambda: kind(made, **options)), more, rows, pack)
 
 
-def make_scheduler(part: Part | None, optimizer: Optimizer, total_steps: int | None) -> LRScheduler | None:
+def make_scheduler(part: Part | None, packed: Packed, total_steps: int | None) -> LRScheduler | None:
     """The schedule over `total_steps` optimiser steps (None where the data's length is not known)."""
     if part is None:
         return None
@@ -121,8 +124,8 @@ def make_scheduler(part: Part | None, optimizer: Optimizer, total_steps: int | N
             )
         options.setdefault(key, value)
     if part["type"] == "one_cycle":
-        options.setdefault("max_lr", [group["lr"] for group in optimizer.param_groups])
-    return _made("scheduler", lambda: kind(optimizer, **options))
+        options.setdefault("max_lr", [group["lr"] for group in packed.optimizer.param_groups])
+    return _made("scheduler", lambda: kind(packed.watched(), **options))
 
 
 def _checked(raw: str | Part, known: dict[str, Any], path: str, ours: set[str]) -> Part:

@@ -49,14 +49,6 @@ def not_finite(values: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in values.items() if not bool(value.detach().isfinite())}
 
 
-def all_finite(parameters: list[nn.Parameter]) -> bool:
-    """Whether no gradient in `.grad` is NaN or infinite."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return True
-    return bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())
-
-
 # The square of a larger number leaves what single precision can hold.
 _HUGE = 1e19
 

@@ -44,6 +44,7 @@ from mtlkit.train.own import OneByOne, OwnBatches, is_own
 from mtlkit.train.places import Places
 from mtlkit.train.progress import Progress
 from mtlkit.train.sampler import check_sampler, make_sampler
+from mtlkit.train.together import Together
 
 _DEFAULT_EPOCHS = 10
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -157,19 +158,27 @@ class Trainer:
         # What it learnt in an earlier fit is not of this one.
         self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
         self.current_places()
-        optimizer = make_optimizer(settings["optimizer"], self.model, [*self.balancer.parameters()])
         epochs, total = self._lengths(train_batches)
+        # Gradients of before, of a fit that an error ended say, are not of this one.
+        self.model.zero_grad()
+        self.model.train()
+        together = self._together(train_batches)
+        # Accelerate's optimiser scales gradients, which only fp16 needs, and wants to see each of them.
+        scaled = settings["precision"] == "fp16"
+        optimizer = make_optimizer(
+            settings["optimizer"], self.model, [*self.balancer.parameters()], together.rows, pack=not scaled
+        )
+        together.packed(optimizer.rows)
         # The scheduler stands on torch's optimiser: it is stepped here, once for each optimiser step.
         scheduler = make_scheduler(settings["scheduler"], optimizer, total)
-        # Gradients of before, of a fit that an error ended say, are not of this one.
-        optimizer.zero_grad()
-        # Accelerate's optimiser scales gradients, which only fp16 needs; it costs a small model 6 % of a step.
-        scaled = settings["precision"] == "fp16"
-        loop = Loop(self, self.accelerator.prepare_optimizer(optimizer) if scaled else optimizer, scheduler)
+        if scaled:
+            optimizer.optimizer = self.accelerator.prepare_optimizer(optimizer.watched())
+        loop = Loop(self, optimizer, scheduler, together)
         self.history, self.step, self._stop_reason = History(), 0, ""
         best = Best(settings["patience"])
         out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
         self.at_end = ExitStack()
+        self.at_end.callback(optimizer.unpack)
         with self.at_end, flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
             self._tell("on_fit_start")
             loop.watch = lambda: progress.at(self.step, total)
@@ -264,6 +273,16 @@ class Trainer:
             message = "at features needs tasks with labels of the same examples. Use at = 'parameters'"
             raise SpecError([Problem("balancer", message)], "the trainer's arguments")
         return OwnBatches(self.model, data, size, make_sampler(sampler), order)
+
+    def _together(self, data: Batches | OwnBatches) -> Together:
+        """The heads that are trained as one; none where tasks have data, gradients or failures of their own."""
+        apart = isinstance(data, OwnBatches) or self.settings["compile"] or self.balancer.at is not None
+        # What is skipped is to be as if it were absent, to the bit.
+        apart = apart or self.settings["nonfinite"] == "skip_task"
+        together = Together(self.model, [] if apart else self.model.head_groups())
+        if isinstance(data, TensorBatches):
+            data.put_together(together.losses)
+        return together
 
     def _batches(self, data: Any) -> Batches:
         """Batches of data that nothing is learned from."""

@@ -1,0 +1,189 @@
+"""Heads of one kind on the same features, run as one: one product a layer for all of them.
+
+    groups = Groups(head_groups(model))          # of linear heads, or of MLPs of equal widths
+    outputs = model(x, groups=groups)            # the outputs of the tasks that are in no group
+    groups.made[groups.groups[0]]                # those of its tasks: [B, ..., tasks, outputs] for each width
+
+Heads stay what they are: each keeps its module and its parameters. A group only computes what they all compute from the
+same features. Their weights are joined at each call, or lie side by side already (`mtlkit.train.packed`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlkit.batching import Row, Sides, looked_at, run_on_one, side_by_side
+from mtlkit.feature import Mask
+from mtlkit.graph import Graph, Task
+
+# Measured on CPUs (benchmarks/speed): fewer heads gain little, and the processor is busy with each of the larger ones
+# anyway.
+FEW_HEADS = 4
+FEW_WEIGHTS = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class HeadGroup:
+    """Some heads on the same features.
+
+    Attributes:
+        on: the features' name.
+        tasks: of the heads, by the number of their outputs.
+        widths: the number of outputs of each.
+        heads: their modules.
+        rows: the same layer of each head, for each layer.
+    """
+
+    on: str
+    tasks: tuple[str, ...]
+    widths: tuple[int, ...]
+    heads: tuple[Any, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def blocks(self) -> list[tuple[tuple[str, ...], int]]:
+        """The tasks of each number of outputs."""
+        pairs = groupby(zip(self.tasks, self.widths, strict=True), key=lambda pair: pair[1])
+        return [(tuple(task for task, _ in found), width) for width, found in pairs]
+
+    @property
+    def linear(self) -> list[int]:
+        """The indices of the rows that have weights."""
+        return [index for index, row in enumerate(self.rows) if isinstance(row[0], nn.Linear)]
+
+    def run(self, x: Tensor, mask: Mask, sides: Sides) -> list[Tensor]:
+        """The outputs of each block, [B, ..., tasks, outputs]."""
+        x = self.heads[0].prepare(x, mask)
+        blocks = self.blocks
+        if len(self.linear) == 1:
+            weight, bias = sides(self.linear[0], "weight"), sides(self.linear[0], "bias")
+            assert weight is not None
+            made = F.linear(x, weight, bias)  # [B, ..., all outputs]
+            parts = [made] if len(blocks) == 1 else made.split([len(tasks) * width for tasks, width in blocks], -1)
+            return [part.unflatten(-1, (len(tasks), width)) for part, (tasks, width) in zip(parts, blocks, strict=True)]
+        return [run_on_one(self.rows, x, sides).transpose(0, 1)]
+
+
+@dataclass(eq=False)
+class Groups:
+    """The groups of a model, where their weights come from, and what they made of the last batch."""
+
+    groups: tuple[HeadGroup, ...]
+    sides: dict[HeadGroup, Sides] = field(default_factory=dict)
+    made: dict[HeadGroup, list[Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.of = {task: group for group in self.groups for task in group.tasks}
+        for group in self.groups:
+            self.sides.setdefault(group, side_by_side(group.rows))
+
+    def run(self, group: HeadGroup, x: Tensor, mask: Mask) -> None:
+        self.made[group] = group.run(x, mask, self.sides[group])
+
+
+def head_groups(
+    graph: Graph, heads: dict[str, nn.Module], common: Iterable[str], few: int | None = None
+) -> list[HeadGroup]:
+    """The heads that run as one.
+
+    Args:
+        graph: of the model.
+        heads: by task.
+        common: the features that all tasks read alike.
+        few: fewer heads than this are no group; as measured if left out.
+    """
+    kinds: dict[str, list[Task]] = {}
+    read = {source for node in graph.order for source in node.sources}
+    known = set(common)
+    rows: dict[str, list[Any]] = {}
+    for task in graph.tasks.values():
+        if task.on not in known or task.key in read:
+            continue
+        found = _layers(heads[task.name])
+        if found is None:
+            continue
+        rows[task.name], kind = found
+        kinds.setdefault(repr((task.on, task.head, kind)), []).append(task)
+    groups = []
+    for tasks in kinds.values():
+        if len(tasks) < (FEW_HEADS if few is None else few):
+            continue
+        tasks = sorted(tasks, key=lambda task: (task.outputs, json.dumps(task.loss, sort_keys=True)))
+        names = tuple(task.name for task in tasks)
+        groups.append(
+            HeadGroup(
+                tasks[0].on,
+                names,
+                tuple(task.outputs for task in tasks),
+                tuple(heads[name] for name in names),
+                tuple(zip(*(rows[name] for name in names), strict=True)),
+            )
+        )
+    return groups
+
+
+def _layers(head: Any) -> tuple[list[Any], list[Any]] | None:
+    """The layers of a head that declares them, and what those of a group have in common; None where it can't be."""
+    if not declares(type(head), "prepare") or watched(head):
+        return None
+    layers: list[Any] = []
+    kinds: list[Any] = [type(head)]
+    for module in head.layers:
+        if module is head:
+            layers.append(head)
+            kinds += [p if p is None else (p.shape[1:], p.dtype, p.device, p.requires_grad) for p in _weights(head)]
+            continue
+        within, of = looked_at([module])
+        inert = isinstance(module, nn.Dropout) and not (module.training and module.p > 0)
+        if not within and not inert:
+            return None
+        layers += within
+        kinds += of
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    if not linear or not all(map(_plain, linear)):
+        return None
+    if len(linear) > 1:
+        # The last layer's number of outputs is free only where no other is run as a batch.
+        kinds.append([tuple(layer.weight.shape) for layer in linear])
+    return layers, kinds
+
+
+def _weights(layer: Any) -> list[Any]:
+    return [layer._parameters.get(name) for name in ("weight", "bias")]
+
+
+def declares(kind: type, name: str) -> bool:
+    """Whether a class says by `name` what its `forward` does: a class derived from it may do something else."""
+    order = kind.__mro__
+    place, forward = (next((i for i, c in enumerate(order) if n in vars(c)), None) for n in (name, "forward"))
+    return place is not None and forward is not None and place <= forward
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether something looks at or changes what a module does: a hook, or another forward."""
+    own: Any = module.__dict__
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in own or any(own[name] for name in hooks)
+
+
+def _plain(layer: Any) -> bool:
+    """Whether a linear layer's weights are small parameters without hooks, and nothing else."""
+    weight, bias = _weights(layer)
+    if set(layer._parameters) != {"weight", "bias"} or weight is None or weight.numel() > FEW_WEIGHTS:
+        return False
+    given = [p for p in (weight, bias) if p is not None]
+    return not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in given)
+
+
+def finite(groups: Sequence[HeadGroup]) -> bool:
+    """Whether no weight of some groups is NaN or infinite: zero times such, of a task that is absent, would be NaN."""
+    weights = [p for group in groups for head in group.heads for p in head.parameters()]
+    return not weights or bool(torch.stack(torch._foreach_norm(weights, torch.inf)).isfinite().all())

@@ -1,0 +1,184 @@
+"""The losses of the tasks of a group of heads, computed as one.
+
+    group = LossGroup(heads, 0, 0, tasks, loss)              # tasks with one loss and one number of outputs
+    labels = group.labels({"a": y_a, "b": y_b, ...})         # side by side, once for a data set
+    found = group.losses(groups.made[heads], labels)         # of those tasks that have a label in the batch
+
+What is missing counts as zero: its loss is multiplied by zero. Where a loss that is not finite makes NaN of that, the
+batch is done anew one task at a time, each on the labels that it has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.grouping import HeadGroup, declares, watched
+from mtlkit.label import MISSING_CLASS
+from mtlkit.model import Model
+from mtlkit.train.checks import check_against_output
+from mtlkit.train.losses import Found
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels of several tasks, side by side.
+
+    Attributes:
+        values: classes [N, ..., tasks], or values [N, ..., tasks, outputs], with zero where missing.
+        there: one where there is a label, zero where not, [N, ..., tasks] or [N, ..., tasks, outputs]; None where none
+            is missing.
+    """
+
+    values: Tensor
+    there: Tensor | None
+
+    def at(self, rows: slice | Tensor) -> Labels:
+        """Those of some rows, a slice or indices [n]."""
+        return Labels(taken(self.values, rows), None if self.there is None else taken(self.there, rows))
+
+    def to(self, device: torch.device) -> Labels:
+        there = None if self.there is None else self.there.to(device, non_blocking=True)
+        return Labels(self.values.to(device, non_blocking=True), there)
+
+    def split(self, size: int) -> list[Labels]:
+        """Runs of so many rows, as views."""
+        values = self.values.split(size)
+        theres = [None] * len(values) if self.there is None else self.there.split(size)
+        return [Labels(value, there) for value, there in zip(values, theres, strict=True)]
+
+
+def taken(values: Tensor, rows: slice | Tensor) -> Tensor:
+    """Some rows of a tensor; of a slice they are a view."""
+    return values.index_select(0, rows.to(values.device)) if isinstance(rows, Tensor) else values[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class LossGroup:
+    """Tasks of a group of heads with the same loss and number of outputs.
+
+    Attributes:
+        heads: the group.
+        block: which of the group's outputs are theirs.
+        start: the place of the first of them in the block.
+        tasks: their names, in the block's order.
+        loss: the loss of each of them.
+    """
+
+    heads: HeadGroup
+    block: int
+    start: int
+    tasks: tuple[str, ...]
+    loss: Any
+
+    @property
+    def kind(self) -> str:
+        """What its labels are (see `mtlkit.loss`)."""
+        kind: str = getattr(self.loss, "labels", "row")
+        return kind
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of its block."""
+        return self.tasks == self.heads.blocks[self.block][0]
+
+    def labels(self, targets: Mapping[str, Tensor]) -> Labels | None:
+        """Labels side by side; None where their shapes differ, or none of the tasks has any."""
+        given = [targets[task] for task in self.tasks if task in targets]
+        if not given or len({(y.shape, y.dtype) for y in given}) > 1:
+            return None
+        if self.kind == "row" and given[0].ndim > 2:
+            # A row is a whole example then, all steps of it.
+            return None
+        missing = float("nan") if given[0].is_floating_point() else MISSING_CLASS
+        empty = torch.full_like(given[0], missing) if len(given) < len(self.tasks) else given[0]
+        values = torch.stack([targets.get(task, empty) for task in self.tasks], -1 if self.kind == "class" else -2)
+        absent = values.isnan() if values.is_floating_point() else values == MISSING_CLASS
+        if not bool(absent.any()):
+            return Labels(values, None)
+        values.masked_fill_(absent, 0)
+        return Labels(values, (absent.any(-1) if self.kind == "row" else absent).logical_not_().float())
+
+    def apart(self, labels: Labels) -> dict[str, Tensor]:
+        """The labels of each task, with NaN or -100 where missing."""
+        values, axis = labels.values, -1 if self.kind == "class" else -2
+        if labels.there is not None:
+            there = labels.there.unsqueeze(-1) if self.kind == "row" else labels.there
+            missing = float("nan") if values.is_floating_point() else MISSING_CLASS
+            values = values.masked_fill(there == 0, missing)
+        return dict(zip(self.tasks, values.unbind(axis), strict=True))
+
+    def output(self, made: Mapping[HeadGroup, list[Tensor]]) -> Tensor:
+        """What the group's heads made for these tasks, [B, ..., tasks, outputs]."""
+        made_here = made[self.heads][self.block]
+        return made_here if self.whole else made_here.narrow(-2, self.start, len(self.tasks))
+
+    def losses(self, output: Tensor, labels: Labels) -> Found:
+        """The losses of the tasks that have a label; of no task where none has one.
+
+        Args:
+            output: [B, ..., tasks, outputs].
+            labels: of the same examples.
+
+        Raises:
+            DataError: labels and outputs do not belong together.
+        """
+        expected = output.shape[:-1] if self.kind == "class" else output.shape
+        if labels.values.shape != expected:
+            for index, (task, target) in enumerate(self.apart(labels).items()):
+                check_against_output(task, self.kind, output.select(-2, index), target)
+        count = len(self.tasks)
+        values, there, shape = labels.values, labels.there, labels.values.shape[:-1]
+        if self.kind == "element":
+            each = self.loss.each(output, values)
+        else:
+            rows = values.reshape(-1) if self.kind == "class" else values.reshape(-1, output.shape[-1])
+            shape = labels.values.shape if self.kind == "class" else shape
+            each = self.loss.each(output.reshape(-1, output.shape[-1]), rows).view(shape)
+        weight = self.loss.each_weight(values) if hasattr(self.loss, "each_weight") else None
+        if there is None and weight is None:
+            number = each.numel() / count
+            return Found(self.tasks, self._by_task(each) / number, number)
+        if there is not None:
+            each = each * there
+            weight = there if weight is None else weight * there
+        assert weight is not None
+        return self._present(self._by_task(each), self._by_task(weight))
+
+    def _by_task(self, each: Tensor) -> Tensor:
+        """The sum for each task, [tasks], of what there is for each of its labels."""
+        sums = each.flatten(0, -2 if self.kind != "element" else -3).sum(0)
+        return sums.sum(-1) if self.kind == "element" else sums
+
+    def _present(self, sums: Tensor, numbers: Tensor) -> Found:
+        labelled = numbers > 0
+        if bool(labelled.all()):
+            return Found(self.tasks, sums / numbers, numbers)
+        index = labelled.nonzero().squeeze(1)
+        tasks = tuple(self.tasks[place] for place in index.tolist())
+        return Found(tasks, sums[index] / numbers[index], numbers[index], self.tasks)
+
+
+def loss_groups(model: Model, groups: Sequence[HeadGroup]) -> list[LossGroup]:
+    """The tasks of some groups of heads whose losses can be computed as one."""
+    made = []
+    for group in groups:
+        for block, (tasks, _) in enumerate(group.blocks):
+            start = 0
+            for _, run in groupby(tasks, key=lambda task: json.dumps(model.graph.tasks[task].loss, sort_keys=True)):
+                names = tuple(run)
+                if len(names) > 1 and all(_alike(model.loss(name)) for name in names):
+                    made.append(LossGroup(group, block, start, names, model.loss(names[0])))
+                start += len(names)
+    return made
+
+
+def _alike(loss: Any) -> bool:
+    """Whether a task's loss does what that of every other task with the same options does, as its `each` says."""
+    return declares(type(loss), "each") and not watched(loss) and next(loss.parameters(), None) is None

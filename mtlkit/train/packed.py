@@ -1,0 +1,286 @@
+"""Small parameters one behind the other in long ones, so that an optimiser's step takes no time for each of them.
+
+    packed = Packed(groups, lambda groups: torch.optim.Adam(groups, fused=True))
+    loss.backward()
+    if packed.finite():                  # looks at all gradients at once
+        packed.step(clip=1.0)
+    packed.clear()
+    packed.unpack()                      # each parameter has storage of its own again
+
+The parameters stay the objects that they are, and autograd fills their `.grad`; only their storage moves. What the
+optimiser knows are segments: runs of parameters that have all had a gradient in the same steps. Where one of a run has
+none, the run is split with the optimiser's state, so that the one stays as it is to the bit: all of torch's optimisers
+that are offered work element by element.
+
+Parameters that are used side by side, the weights of many heads, can be given as a `Row`: then they are one leaf of
+autograd too, whose gradient is that of all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# Of larger ones the kernels take longer than the calls, and their gradients would be copied for nothing.
+_SMALL = 65_536
+
+
+@dataclass(eq=False)
+class Row:
+    """Parameters [n_i, ...] that lie side by side, and the leaf [sum of n_i, ...] that they are together."""
+
+    members: tuple[nn.Parameter, ...]
+    leaf: nn.Parameter = field(init=False)
+    scattered: bool = False
+    """Whether members may have gradients of their own."""
+
+    def __post_init__(self) -> None:
+        first = self.members[0]
+        rows = sum(len(p) for p in self.members)
+        self.leaf = nn.Parameter(first.new_empty(rows, *first.shape[1:]), first.requires_grad)
+
+    def spread(self, indices: Iterable[int] | None = None) -> None:
+        """Hand the leaf's gradient to the members at these indices, to all if left out."""
+        gradient, self.leaf.grad = self.leaf.grad, None
+        self.scattered = True
+        if gradient is None:
+            return
+        parts = gradient.split([len(p) for p in self.members])
+        for index in range(len(parts)) if indices is None else indices:
+            member, part = self.members[index], parts[index]
+            member.grad = part if member.grad is None else member.grad + part
+
+
+@dataclass(eq=False)
+class _Segment:
+    """The units from `start` to before `stop`, as the one parameter that the optimiser knows, and its gradient."""
+
+    start: int
+    stop: int
+    parameter: nn.Parameter
+    gradient: Tensor
+
+
+class _Slab:
+    """Small parameters of one of the optimiser's groups, in one tensor. A unit is one of them."""
+
+    def __init__(self, rows: Sequence[Row], alone: Sequence[nn.Parameter]) -> None:
+        self.rows, self.alone = [*rows], [*alone]
+        self.units = [p for row in rows for p in row.members] + self.alone
+        self.offsets = [0, *accumulate(p.numel() for p in self.units)]
+        first = self.units[0]
+        self.values = torch.empty(self.offsets[-1], dtype=first.dtype, device=first.device)
+        self.gradient = torch.zeros_like(self.values)
+        self.views = [self._view(self.values, index) for index in range(len(self.units))]
+        self.places = [self._view(self.gradient, index) for index in range(len(self.units))]
+        for p, view in zip(self.units, self.views, strict=True):
+            view.copy_(p.detach())
+            p.data = view
+        self.leaves, self.leaf_places, start = list[nn.Parameter](), list[Tensor](), 0
+        for row in rows:
+            span = slice(self.offsets[start], self.offsets[start + len(row.members)])
+            row.leaf.data = self.values[span].view(row.leaf.shape)
+            self.leaves.append(row.leaf)
+            self.leaf_places.append(self.gradient[span].view(row.leaf.shape))
+            start += len(row.members)
+        self.leaves += self.alone
+        self.leaf_places += self.places[start:]
+        self.addresses = [p.data_ptr() for p in self.alone]
+        self.segments = [self._segment(0, len(self.units))]
+        self._present: list[bool] = []
+
+    def gather(self, optimizer: Optimizer, group: dict[str, Any]) -> None:
+        """Bring the gradients to where the optimiser looks for them."""
+        if [p.data_ptr() for p in self.alone] != self.addresses:
+            self.heal()
+        gradients = [leaf.grad for leaf in self.leaves if leaf.grad is not None]
+        if len(gradients) == len(self.leaves):
+            torch._foreach_copy_(self.leaf_places, gradients)
+            for segment in self.segments:
+                segment.parameter.grad = segment.gradient
+            return
+        for row in self.rows:
+            row.spread()
+        present = [p.grad is not None for p in self.units]
+        filled = [(place, p.grad) for place, p in zip(self.places, self.units, strict=True) if p.grad is not None]
+        if filled:
+            torch._foreach_copy_([place for place, _ in filled], [gradient for _, gradient in filled])
+        if present != self._present:
+            self.segments = [part for one in self.segments for part in self._split(one, present, optimizer, group)]
+            self._present = present
+        for segment in self.segments:
+            segment.parameter.grad = segment.gradient if present[segment.start] else None
+
+    def clear(self) -> None:
+        for leaf in self.leaves:
+            leaf.grad = None
+        for row in self.rows:
+            for p in row.members if row.scattered else ():
+                p.grad = None
+            row.scattered = False
+
+    def heal(self) -> None:
+        """Take back parameters whose storage something else has replaced, with their values of now."""
+        for p, view in zip(self.units, self.views, strict=True):
+            if p.data_ptr() != view.data_ptr():
+                view.copy_(p.detach())
+                p.data = view
+
+    def unpack(self) -> None:
+        self.heal()
+        for p in self.units:
+            p.data = p.detach().clone()
+
+    def _view(self, flat: Tensor, index: int) -> Tensor:
+        return flat[self.offsets[index] : self.offsets[index + 1]].view(self.units[index].shape)
+
+    def _segment(self, start: int, stop: int) -> _Segment:
+        span = slice(self.offsets[start], self.offsets[stop])
+        return _Segment(start, stop, nn.Parameter(self.values[span]), self.gradient[span])
+
+    def _split(
+        self, segment: _Segment, present: Sequence[bool], optimizer: Optimizer, group: dict[str, Any]
+    ) -> list[_Segment]:
+        """The runs of a segment that all have a gradient, or all have none, each with its part of the state."""
+        inner = range(segment.start + 1, segment.stop)
+        bounds = [segment.start, *(i for i in inner if present[i] != present[i - 1]), segment.stop]
+        if len(bounds) == 2:
+            return [segment]
+        state, size = optimizer.state.pop(segment.parameter, {}), segment.parameter.numel()
+        parts = [self._segment(start, stop) for start, stop in pairwise(bounds)]
+        for part in parts if state else ():
+            begin = self.offsets[part.start] - self.offsets[segment.start]
+            here = slice(begin, begin + part.parameter.numel())
+            optimizer.state[part.parameter] = {
+                # Moments have a value for each of the parameter's; the number of steps is one for all.
+                key: (value[here] if value.numel() == size else value.clone()) if isinstance(value, Tensor) else value
+                for key, value in state.items()
+            }
+        place = next(i for i, p in enumerate(group["params"]) if p is segment.parameter)
+        group["params"][place : place + 1] = [part.parameter for part in parts]
+        return parts
+
+
+class Packed:
+    """An optimiser of parameters, of which the small ones lie in slabs.
+
+    Args:
+        groups: as torch's optimisers take them, with their options.
+        make: the optimiser of such groups.
+        more: parameters that are trained along, in a group of their own that no weight decay shrinks.
+        rows: parameters to lie side by side. A row of which one can't be moved stays as it is; see `rows`.
+        pack: whether anything is moved at all.
+
+    Attributes:
+        optimizer: torch's.
+        rows: those that lie side by side.
+        holders: what autograd may leave gradients in: parameters, and the leaves of rows.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[dict[str, Any]],
+        make: Callable[[list[dict[str, Any]]], Optimizer],
+        more: Sequence[nn.Parameter] = (),
+        rows: Sequence[Row] = (),
+        pack: bool = True,
+    ) -> None:
+        stored = Counter(p.untyped_storage().data_ptr() for group in groups for p in group["params"])
+        self._slabs: list[tuple[int, _Slab]] = []
+        self._large: list[nn.Parameter] = []
+        made = [{**group} for group in groups]
+        for index, group in enumerate(made):
+            small = [p for p in group["params"] if pack and _movable(p) and stored[p.untyped_storage().data_ptr()] == 1]
+            small = [p for p in small if p.device == small[0].device]
+            movable = {id(p) for p in small}
+            mine = [row for row in rows if movable.issuperset(map(id, row.members))]
+            in_rows = {id(p) for row in mine for p in row.members}
+            group["params"] = [p for p in group["params"] if id(p) not in movable]
+            self._large += group["params"]
+            if small:
+                slab = _Slab(mine, [p for p in small if id(p) not in in_rows])
+                group["params"] = [*group["params"], slab.segments[0].parameter]
+                self._slabs.append((index, slab))
+        self._more = [*more]
+        self.optimizer = make([*made, {"params": self._more, "weight_decay": 0.0}] if more else made)
+        # Around each step torch opens a record for profilers, which takes as long as a small model's step itself.
+        self._bare: Callable[[Optimizer], None] | None = getattr(type(self.optimizer).step, "__wrapped__", None)
+        self.rows = [row for _, slab in self._slabs for row in slab.rows]
+        packed = [p for _, slab in self._slabs for p in (*slab.units, *(row.leaf for row in slab.rows))]
+        self.holders = [*self._large, *packed, *self._more]
+
+    def watched(self) -> Optimizer:
+        """The optimiser for who must see each of its steps, a schedule say."""
+        self._bare = None
+        return self.optimizer
+
+    def gather(self) -> None:
+        """Bring the gradients to where the optimiser looks for them."""
+        for index, slab in self._slabs:
+            slab.gather(self.optimizer, self.optimizer.param_groups[index])
+
+    def finite(self) -> bool:
+        """Whether no gradient is NaN or infinite."""
+        self.gather()
+        gradients = [p.grad for p in (*self._packed(), *self._large, *self._more) if p.grad is not None]
+        # What is not finite stays so in a sum, which takes a fifth of the time of looking at each; a sum may also leave
+        # the range of its terms.
+        sums = [g.sum() for g in gradients]
+        # Of several, one look: another device is waited for at each.
+        values = [sums[0].item()] if len(sums) == 1 else torch.stack(sums).tolist() if sums else []
+        return all(map(math.isfinite, values)) or all(bool(g.isfinite().all()) for g in gradients)
+
+    def step(self, clip: float | None = None, gathered: bool = False) -> None:
+        """A step of the optimiser along the gradients, or along such of the norm `clip` where theirs is larger.
+
+        Args:
+            clip: the largest norm of the gradients of all parameters but `more`.
+            gathered: whether `finite` has been called, and no gradient has changed since.
+        """
+        if not gathered:
+            self.gather()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_([*self._packed(), *self._large], clip)
+        if self._bare is None or torch._C._autograd._profiler_enabled():
+            self.optimizer.step()
+        else:
+            self._bare(self.optimizer)
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for _, slab in self._slabs:
+            slab.clear()
+        for p in (*self._large, *self._more):
+            p.grad = None
+
+    def heal(self) -> None:
+        """Take back parameters whose storage something else has replaced, with their values of now."""
+        for _, slab in self._slabs:
+            slab.heal()
+
+    def unpack(self) -> None:
+        """Give each parameter storage of its own again."""
+        for _, slab in self._slabs:
+            slab.unpack()
+
+    def _packed(self) -> list[nn.Parameter]:
+        return [segment.parameter for _, slab in self._slabs for segment in slab.segments]
+
+
+def _movable(p: nn.Parameter) -> bool:
+    """Whether a parameter is small and all that is in its storage, so that nothing else sees it move."""
+    return (
+        0 < p.numel() <= _SMALL
+        and p.layout is torch.strided
+        and p.is_contiguous()
+        and p.untyped_storage().nbytes() == p.numel() * p.element_size()
+        and not getattr(p, "_post_accumulate_grad_hooks", None)
+    )
