@@ -139,8 +139,14 @@ def show(
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart.")] = False,
     spec: Annotated[bool, typer.Option("--spec", help="Print the spec with every default filled in.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of specs.")] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Print parameters, FLOPs and memory of a step, and what balancing adds.")
+    ] = False,
+    batch: Annotated[int, typer.Option(help="With --cost: examples of a step.", min=1)] = 64,
+    length: Annotated[int, typer.Option(help="With --cost: stands for an axis of any length.", min=1)] = 128,
+    as_json: Annotated[bool, typer.Option("--json", help="With --cost: print JSON.")] = False,
 ) -> None:
-    """Draw a model: inputs, encoders with shapes and parameters, who shares them, tasks."""
+    """Draw a model: inputs, encoders with shapes and parameters, who shares them, tasks. Or tell what it costs."""
     if schema:
         from mtlkit.schema import json_schema
 
@@ -148,6 +154,9 @@ def show(
         return
     if source is None:
         raise typer.BadParameter("expected a spec, a run file or a folder (or --schema)")
+    if cost:
+        _print_cost(source, batch, length, as_json)
+        return
     model = _model_of(source)
     if spec:
         typer.echo(json.dumps(model.spec, indent=1, ensure_ascii=False))
@@ -224,18 +233,35 @@ def _fault(registry: Any, entry: Any) -> str | None:
 
 def _model_of(source: Path) -> Model:
     """The model of a folder, of a run file, or of a spec."""
-    from mtlkit import runfile
     from mtlkit.build import build_model
     from mtlkit.saving import load
+
+    return load(source) if source.is_dir() else build_model(_spec_of(source))
+
+
+def _spec_of(source: Path) -> Path | dict[str, Any]:
+    """The file of a spec, or the spec of a run file."""
+    from mtlkit import runfile
     from mtlkit.source import read
 
-    if source.is_dir():
-        return load(source)
     tables = read(source)
     if "model" not in tables and "data" not in tables:
-        return build_model(source)
+        return source
     run, _ = runfile.checked_run(tables, str(source), more=("bench",))
-    return build_model(runfile.complete(run.model, run.load_data()))
+    return runfile.complete(run.model, run.load_data())
+
+
+def _print_cost(source: Path, batch: int, length: int, as_json: bool) -> None:
+    """The cost of a spec, of a run file, or of the spec in a folder, whose weights are not read."""
+    from mtlkit.show.cost import Cost
+    from mtlkit.show.cost_table import plain, tables
+
+    spec = source / "spec.json" if source.is_dir() else _spec_of(source)
+    found = Cost.of(spec, batch=batch, length=length)
+    if as_json:
+        typer.echo(json.dumps(plain(found), indent=1, ensure_ascii=False))
+    else:
+        _out.print(tables(found))
 
 
 def _examples(kept: Any, split: str) -> Any:

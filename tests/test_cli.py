@@ -116,6 +116,17 @@ def test_show_draws_shapes_parameters_and_who_shares(folder: Path) -> None:
     assert "mlp" in schema["$defs"]["encoder"]["anyOf"][0]["enum"]
 
 
+def test_show_tells_what_a_model_costs(folder: Path) -> None:
+    done = mtlkit("show", "houses.toml", "--cost", "--batch", "32", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "batches of 32" in done.stdout and "at features, weights" in done.stdout
+    # Weights are not read.
+    told = json.loads(mtlkit("show", "model", "--cost", "--json", cwd=folder).stdout)
+    assert told["batch"] == 64 and told["total"]["parameters"] == 224 + 33 + 66
+    assert told["rows"][0]["work"]["forward"] == 2 * 64 * 6 * 32
+    assert [mode["passes"] for mode in told["modes"]] == [1, 1, 1, 2, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
