@@ -104,7 +104,8 @@ def make_optimizer(
         groups = [{"params": list(model.parameters())}]
         options |= {} if decay is None else {"weight_decay": decay}
     kind = _OPTIMIZERS[part["type"]]
-    if "fused" in inspect.signature(kind).parameters:
+    # With momentum, torch's fused SGD fails on a parameter whose first gradient comes after that of others.
+    if "fused" in inspect.signature(kind).parameters and not options.get("momentum"):
         # One kernel for all parameters, on CPUs and GPUs alike.
         options.setdefault("fused", True)
     return Packed(groups, lambda made: _made("optimizer", lambda: kind(made, **options)), more, rows, pack)
