@@ -11,12 +11,12 @@ same features. Their weights are joined at each call, or lie side by side alread
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,13 +48,13 @@ class HeadGroup:
     heads: tuple[Any, ...]
     rows: tuple[Row, ...]
 
-    @property
+    @cached_property
     def blocks(self) -> list[tuple[tuple[str, ...], int]]:
         """The tasks of each number of outputs."""
         pairs = groupby(zip(self.tasks, self.widths, strict=True), key=lambda pair: pair[1])
         return [(tuple(task for task, _ in found), width) for width, found in pairs]
 
-    @property
+    @cached_property
     def linear(self) -> list[int]:
         """The indices of the rows that have weights."""
         return [index for index, row in enumerate(self.rows) if isinstance(row[0], nn.Linear)]
@@ -162,9 +162,8 @@ def _weights(layer: Any) -> list[Any]:
 
 def declares(kind: type, name: str) -> bool:
     """Whether a class says by `name` what its `forward` does: a class derived from it may do something else."""
-    order = kind.__mro__
-    place, forward = (next((i for i, c in enumerate(order) if n in vars(c)), None) for n in (name, "forward"))
-    return place is not None and forward is not None and place <= forward
+    first = next(one for one in kind.__mro__ if name in vars(one) or "forward" in vars(one))
+    return name in vars(first)
 
 
 def watched(module: nn.Module) -> bool:
@@ -181,9 +180,3 @@ def _plain(layer: Any) -> bool:
         return False
     given = [p for p in (weight, bias) if p is not None]
     return not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in given)
-
-
-def finite(groups: Sequence[HeadGroup]) -> bool:
-    """Whether no weight of some groups is NaN or infinite: zero times such, of a task that is absent, would be NaN."""
-    weights = [p for group in groups for head in group.heads for p in head.parameters()]
-    return not weights or bool(torch.stack(torch._foreach_norm(weights, torch.inf)).isfinite().all())

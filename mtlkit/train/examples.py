@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -127,10 +128,15 @@ class TensorBatches:
                 raise DataError(f"task {task!r}: found {len(target)} labels for {self.rows} examples")
         if not self.rows:
             raise DataError("found no example; expected at least one")
-        self.complete = frozenset(task for task, target in self.targets.items() if not has_missing(target))
         self.together: dict[LossGroup, Labels] = {}
         self.batch_size, self.shuffle = batch_size, shuffle
         self.joins_last = shuffle is not None and _joins_last(model, self.rows, batch_size)
+
+    @cached_property
+    def complete(self) -> frozenset[str]:
+        """The tasks of which no label is missing."""
+        alone = {task for task, target in self.targets.items() if not has_missing(target)}
+        return frozenset(alone.union(*(group.tasks for group, labels in self.together.items() if labels.complete)))
 
     def put_together(self, groups: Iterable[LossGroup]) -> None:
         """Lay the labels of these groups side by side."""

@@ -11,8 +11,10 @@ batch is done anew one task at a time, each on the labels that it has.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.grouping import HeadGroup, declares, watched
-from mtlkit.label import MISSING_CLASS
+from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
 from mtlkit.train.checks import check_against_output
 from mtlkit.train.losses import Found
@@ -31,27 +33,33 @@ class Labels:
     """Labels of several tasks, side by side.
 
     Attributes:
-        values: classes [N, ..., tasks], or values [N, ..., tasks, outputs], with zero where missing.
-        there: one where there is a label, zero where not, [N, ..., tasks] or [N, ..., tasks, outputs]; None where none
-            is missing.
+        values: classes [N, ..., tasks], -100 where missing, or values [N, ..., tasks, outputs], NaN where missing.
+        complete: whether it is known that none is missing.
     """
 
     values: Tensor
-    there: Tensor | None
+    complete: bool
 
     def at(self, rows: slice | Tensor) -> Labels:
         """Those of some rows, a slice or indices [n]."""
-        return Labels(taken(self.values, rows), None if self.there is None else taken(self.there, rows))
+        return Labels(taken(self.values, rows), self.complete)
 
     def to(self, device: torch.device) -> Labels:
-        there = None if self.there is None else self.there.to(device, non_blocking=True)
-        return Labels(self.values.to(device, non_blocking=True), there)
+        return Labels(self.values.to(device, non_blocking=True), self.complete)
 
     def split(self, size: int) -> list[Labels]:
         """Runs of so many rows, as views."""
-        values = self.values.split(size)
-        theres = [None] * len(values) if self.there is None else self.there.split(size)
-        return [Labels(value, there) for value, there in zip(values, theres, strict=True)]
+        return [Labels(values, self.complete) for values in self.values.split(size)]
+
+    def filled(self) -> tuple[Tensor, Tensor]:
+        """The values with zero where one is missing, and of the same shape one where there is one, zero where not."""
+        there = torch.empty(self.values.shape, device=self.values.device)
+        # Written at once as numbers: to make them of booleans takes several times as long.
+        if self.values.is_floating_point():
+            torch.eq(self.values, self.values, out=there)
+            return self.values.nan_to_num(0.0, math.inf, -math.inf), there
+        torch.ne(self.values, MISSING_CLASS, out=there)
+        return self.values.clamp_min(0), there
 
 
 def taken(values: Tensor, rows: slice | Tensor) -> Tensor:
@@ -77,13 +85,13 @@ class LossGroup:
     tasks: tuple[str, ...]
     loss: Any
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """What its labels are (see `mtlkit.loss`)."""
         kind: str = getattr(self.loss, "labels", "row")
         return kind
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether it is all of its block."""
         return self.tasks == self.heads.blocks[self.block][0]
@@ -96,23 +104,19 @@ class LossGroup:
         if self.kind == "row" and given[0].ndim > 2:
             # A row is a whole example then, all steps of it.
             return None
-        missing = float("nan") if given[0].is_floating_point() else MISSING_CLASS
+        missing = math.nan if given[0].is_floating_point() else MISSING_CLASS
         empty = torch.full_like(given[0], missing) if len(given) < len(self.tasks) else given[0]
-        values = torch.stack([targets.get(task, empty) for task in self.tasks], -1 if self.kind == "class" else -2)
-        absent = values.isnan() if values.is_floating_point() else values == MISSING_CLASS
-        if not bool(absent.any()):
-            return Labels(values, None)
-        values.masked_fill_(absent, 0)
-        return Labels(values, (absent.any(-1) if self.kind == "row" else absent).logical_not_().float())
+        values = torch.stack([targets.get(task, empty) for task in self.tasks], self._axis)
+        return Labels(values, not has_missing(values))
 
     def apart(self, labels: Labels) -> dict[str, Tensor]:
-        """The labels of each task, with NaN or -100 where missing."""
-        values, axis = labels.values, -1 if self.kind == "class" else -2
-        if labels.there is not None:
-            there = labels.there.unsqueeze(-1) if self.kind == "row" else labels.there
-            missing = float("nan") if values.is_floating_point() else MISSING_CLASS
-            values = values.masked_fill(there == 0, missing)
-        return dict(zip(self.tasks, values.unbind(axis), strict=True))
+        """The labels of each task."""
+        return dict(zip(self.tasks, labels.values.unbind(self._axis), strict=True))
+
+    @property
+    def _axis(self) -> int:
+        """That of the tasks among labels."""
+        return -1 if self.kind == "class" else -2
 
     def output(self, made: Mapping[HeadGroup, list[Tensor]]) -> Tensor:
         """What the group's heads made for these tasks, [B, ..., tasks, outputs]."""
@@ -133,17 +137,17 @@ class LossGroup:
         if labels.values.shape != expected:
             for index, (task, target) in enumerate(self.apart(labels).items()):
                 check_against_output(task, self.kind, output.select(-2, index), target)
-        count = len(self.tasks)
-        values, there, shape = labels.values, labels.there, labels.values.shape[:-1]
+        values, there = (labels.values, None) if labels.complete else labels.filled()
         if self.kind == "element":
-            each = self.loss.each(output, values)
+            each = self.loss.each(output, values)  # [B, ..., tasks, outputs]
         else:
-            rows = values.reshape(-1) if self.kind == "class" else values.reshape(-1, output.shape[-1])
-            shape = labels.values.shape if self.kind == "class" else shape
-            each = self.loss.each(output.reshape(-1, output.shape[-1]), rows).view(shape)
+            flat = values.reshape(-1) if self.kind == "class" else values.flatten(0, -2)
+            each = self.loss.each(output.flatten(0, -2), flat).view(output.shape[:-1])  # [B, ..., tasks]
+        if there is not None and self.kind == "row":
+            there = there.amin(-1)
         weight = self.loss.each_weight(values) if hasattr(self.loss, "each_weight") else None
         if there is None and weight is None:
-            number = each.numel() / count
+            number = each.numel() / len(self.tasks)
             return Found(self.tasks, self._by_task(each) / number, number)
         if there is not None:
             each = each * there
@@ -181,4 +185,4 @@ def loss_groups(model: Model, groups: Sequence[HeadGroup]) -> list[LossGroup]:
 
 def _alike(loss: Any) -> bool:
     """Whether a task's loss does what that of every other task with the same options does, as its `each` says."""
-    return declares(type(loss), "each") and not watched(loss) and next(loss.parameters(), None) is None
+    return declares(type(loss), "each") and not (watched(loss) or loss._parameters or loss._modules)

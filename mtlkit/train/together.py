@@ -8,13 +8,13 @@ together.found(batch)                                # the losses of each group,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from mtlkit.batching import Sides
-from mtlkit.grouping import Groups, HeadGroup, finite, watched
+from mtlkit.grouping import Groups, HeadGroup, watched
 from mtlkit.model import Model
 from mtlkit.train.examples import Batch
 from mtlkit.train.losses import Found, Losses
@@ -63,11 +63,19 @@ class Together:
         if not self.groups.groups:
             return False
         now = [(group.tasks, group.heads) for group in self.model.head_groups()]
-        if now != [(group.tasks, group.heads) for group in self.groups.groups] or not finite(self.groups.groups):
+        if now != [(group.tasks, group.heads) for group in self.groups.groups]:
             return False
         for row in self.rows:
             row.leaf.requires_grad_(row.members[0].requires_grad)
-        return True
+        # Zero times a weight that is NaN or infinite, of a task without labels, would be NaN for all.
+        weights = [side(index, name) for side, index, name in self._sides()]
+        return all(bool(weight.isfinite().all()) for weight in weights if weight is not None)
+
+    def _sides(self) -> Iterator[tuple[Sides, int, str]]:
+        for group in self.groups.groups:
+            for index in group.linear:
+                for name in ("weight", "bias"):
+                    yield self.groups.sides[group], index, name
 
     def watched(self) -> bool:
         """Whether something looks at what one of the heads does."""

@@ -328,11 +328,13 @@ class Trainer:
 
     def _refuse_missing(self, data: Batches | OwnBatches) -> None:
         absent: Sequence[str] = ()
+        if self.settings["missing"] != "error":
+            return
         if isinstance(data, OwnBatches):
             absent = data.incomplete
         elif isinstance(data, TensorBatches):
             absent = [task for task in self.model.tasks if task not in data.complete]
-        if absent and self.settings["missing"] == "error":
+        if absent:
             raise DataError(f"task {absent[0]!r} has missing labels, and missing='error' refuses them")
 
     def _tell(self, event: str, *arguments: Any) -> None:
