@@ -43,6 +43,7 @@ def plain(cost: Cost) -> dict[str, Any]:
 
 def _parts(cost: Cost) -> Table:
     table = _table("", "", "parameters", "forward, an example", "step", "activations", title="FLOPs and activations")
+    table.columns[1].justify = "left"
     for row in cost.rows:
         indent = "" if row.kind == "encoder" else "  "
         table.add_row(
