@@ -108,7 +108,7 @@ def _walked(model: Model, batch: int, length: int) -> tuple[Walked | None, list[
         return None, [f"FLOPs and activations are not known: without values its forward pass fails ({reason})"]
     notes = [f"what the loss {name!r} does is not counted: it looks into values" for name in sorted(walked.uncounted)]
     if any(isinstance(module, nn.LSTM) for module in model.modules()):
-        notes.append("on a CPU an LSTM keeps 2 to 3 times the activations that are counted here, a layout of oneDNN's")
+        notes.append("on a CPU an LSTM keeps over twice the activations that are counted here, in a layout of oneDNN's")
     return walked, notes
 
 
