@@ -21,6 +21,7 @@ from mtlkit.part import make
 from mtlkit.registry import metrics
 from mtlkit.train.checks import check_against_output
 from mtlkit.train.examples import Batch
+from mtlkit.train.layout import channels_last, images
 
 Scores = dict[str, dict[str, float]]
 
@@ -48,10 +49,11 @@ def tally(
     was_training = model.training
     model.eval()
     tallies = {task: Tally(model, task, device) for task in model.tasks}
+    pictures = images(model) if device.type == "cpu" else frozenset()
     try:
         with torch.inference_mode():
             for batch in batches:
-                x = {name: value.to(device) for name, value in batch.x.items()}
+                x = channels_last({name: value.to(device) for name, value in batch.x.items()}, pictures)
                 with autocast():
                     outputs = model(x, tasks=tuple(task for task in model.tasks if task in batch.targets))
                 for task, output in outputs.items():

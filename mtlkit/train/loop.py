@@ -20,6 +20,7 @@ from mtlkit.grouping import Groups
 from mtlkit.label import any_label, has_missing
 from mtlkit.train.examples import Batch, Batches
 from mtlkit.train.kept import Kept
+from mtlkit.train.layout import channels_last, images
 from mtlkit.train.losses import Found, Losses, Sums, TaskLoss
 from mtlkit.train.own import OwnBatches
 from mtlkit.train.packed import Packed
@@ -42,6 +43,7 @@ class Loop:
         self.model, self.accelerator = trainer.model, trainer.accelerator
         self.at_home = self.accelerator.device.type == "cpu"
         """Whether data need not be moved to the model."""
+        self.images = images(self.model) if self.at_home else frozenset()
         self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
         self.losses = {task: TaskLoss(task, self.model.loss(task)) for task in self.model.tasks}
         self.balancer = trainer.balancer
@@ -232,11 +234,11 @@ class Loop:
     ) -> dict[str, Tensor]:
         """The outputs of these tasks that are in none of the groups, which keep those of theirs."""
         run = self.model if eager else self.trainer._run
-        x = (
-            batch.x
-            if self.at_home
-            else {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.x.items()}
-        )
+        x: Mapping[str, Tensor] = batch.x
+        if not self.at_home:
+            x = {name: value.to(self.accelerator.device, non_blocking=True) for name, value in x.items()}
+        elif self.images:
+            x = channels_last(x, self.images)
         # Where there is no border or group, a user's own forward need not know of them.
         more: dict[str, Any] = {} if border is None else {"border": border}
         if groups is not None:
