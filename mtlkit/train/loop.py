@@ -18,8 +18,10 @@ from mtlkit.border import Border
 from mtlkit.errors import DataError, MtlkitError, NonFiniteError, Problem, SpecError
 from mtlkit.grouping import Groups
 from mtlkit.label import any_label, has_missing
+from mtlkit.train import late
 from mtlkit.train.examples import Batch, Batches
 from mtlkit.train.kept import Kept
+from mtlkit.train.late import Late, can_look_late
 from mtlkit.train.layout import channels_last, images
 from mtlkit.train.losses import Found, Losses, Sums, TaskLoss
 from mtlkit.train.own import OwnBatches
@@ -59,6 +61,8 @@ class Loop:
         # With fp16 infinite gradients are part of the scaler's search for a scale.
         self.scaled = trainer.settings["precision"] == "fp16"
         self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
+        self.late: Late | None = None
+        """Looks at what is not finite a step later; None where each step is looked at at once."""
         self.skipped: dict[str, int] = {}
         self.penalty: Tensor | None = None
         """What the sharing schemes added to the loss of the last batch."""
@@ -85,11 +89,15 @@ class Loop:
             if waiting == self.accumulate:
                 self._step(waiting, losses, last)
                 waiting = 0
+                if self.late is not None:
+                    self._do_anew(self.late.failed())
             if self.trainer.stopped:
                 break
         if waiting:
             # The last step of an epoch may have fewer batches; its gradient is the mean of those it has.
             self._step(waiting, losses, last)
+        if self.late is not None:
+            self._do_anew(self.late.failed(last=True))
         self.balancer.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
@@ -125,6 +133,13 @@ class Loop:
         )
         self.penalised = any(hasattr(scheme, "penalty") for scheme in self.model.encoders.values())
         self.places = self.trainer.current_places()
+        self.late = Late(self.optimizer) if self._may_look_late() else None
+
+    def _may_look_late(self) -> bool:
+        """Whether nothing but the optimiser's step depends on all being finite."""
+        apart = self.skips or self.scaled or self.penalised or self.unsure or self.balancer.at is not None
+        ahead = self.accelerator.device.type in late.DEVICES and self.accumulate == 1 and not self.trainer.callbacks
+        return ahead and not apart and can_look_late(self.optimizer)
 
     def _learn(self, group: Group, waiting: int) -> Losses | None:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.
@@ -134,6 +149,8 @@ class Loop:
         """
         if self.as_one and len(group) == 1 and group[0].tasks is None:
             group = (self._joined(group[0]),)
+        if self.late is not None and len(group) == 1:
+            return self._learn_unseen(group, self.late)
         # Where the batch may be done anew, all that it changes is kept.
         kept = Kept(self.buffered, self.balancer) if self.skips or group[0].together else Kept()
         before = [p.grad for p in self.optimizer.holders] if waiting else None
@@ -162,13 +179,8 @@ class Loop:
     def _learn_as_one(self, batch: Batch) -> Losses | None:
         """The gradients of a batch, those of each group of tasks in one; None where something isn't finite."""
         assert self.together is not None
-        alone = tuple(task for task in self.together.alone(batch) if self._labelled(batch, task))
-        outputs = self._outputs(batch, alone, self.together.groups)
-        outputs |= self.together.outputs(alone)
-        found = [self._found(batch, task, outputs[task]) for task in alone] + self.together.found(batch)
-        tasks = {task for one in found for task in one.tasks}
-        losses = Losses(found, [task for task in self.losses if task in tasks])
-        if not tasks or losses.not_finite():
+        losses = self._losses_as_one(batch)
+        if not len(losses) or losses.not_finite():
             return None
         self._refuse_negative(losses)
         step = TrainStep(self._weighted(losses), self.places, None, self._backpropagated)
@@ -177,6 +189,41 @@ class Loop:
         self.together.leave_out(losses)
         self._add_penalty()
         return losses if self.scaled or self.optimizer.finite() else None
+
+    def _losses_as_one(self, batch: Batch) -> Losses:
+        """The unweighted loss of each task that has labels in a batch, those of each group in one."""
+        assert self.together is not None
+        alone = tuple(task for task in self.together.alone(batch) if self._labelled(batch, task))
+        outputs = self._outputs(batch, alone, self.together.groups)
+        outputs |= self.together.outputs(alone)
+        found = [self._found(batch, task, outputs[task]) for task in alone] + self.together.found(batch)
+        tasks = {task for one in found for task in one.tasks}
+        return Losses(found, [task for task in self.losses if task in tasks])
+
+    def _learn_unseen(self, group: Group, late: Late) -> Losses | None:
+        """As `_learn`, but whether losses and gradients are finite is seen a step later."""
+        if group[0].together:
+            losses = self._losses_as_one(group[0])
+        else:
+            losses = self._losses(group, tuple(task for task in self.losses if self._labelled(group[0], task)))
+        if not len(losses):
+            return None
+        self.balancer.backward(TrainStep(self._weighted(losses), self.places, None, self._backpropagated))
+        if self.together is not None:
+            self.together.leave_out(losses)
+        late.see(losses, group)
+        return losses
+
+    def _do_anew(self, failed: Sequence[Group]) -> None:
+        """Make the steps of these batches, which were none, one by one and looking at each."""
+        looking, self.late = self.late, None
+        self.trainer.step -= len(failed)
+        for group in failed:
+            if self._learn(group, 0) is not None:
+                self.optimizer.step(self.clip)
+                self.optimizer.clear()
+            self.trainer.step += 1
+        self.late = looking
 
     def _learn_apart(self, group: Group, kept: Kept, before: Sequence[Tensor | None] | None) -> Losses | None:
         """The gradients of one group of batches, each task's loss by itself."""
@@ -249,10 +296,7 @@ class Loop:
         return outputs
 
     def _found(self, batch: Batch, task: str, output: Tensor) -> Found:
-        target = batch.targets[task]
-        if not self.at_home:
-            target = target.to(self.accelerator.device, non_blocking=True)
-        return self.losses[task].found(output, target, task in batch.complete)
+        return self.losses[task].found(output, batch.targets[task], task in batch.complete)
 
     def _weighted(self, losses: Losses) -> Losses:
         return losses.weighted(self.weights) if self.weighted else losses

@@ -133,7 +133,10 @@ class TaskLoss:
             self._fits.add(shapes)
         output = output.float()
         if not complete or (self.labels == "class" and output.ndim > 2):
+            # Where the labels are: to select on another device would wait for it.
             output, target = select(self.loss, output, target, complete)
+        if target.device != output.device:
+            target = target.to(output.device, non_blocking=True)
         if self._weighs:
             number = count(self.loss, target)
         else:

@@ -128,23 +128,28 @@ class LossGroup:
 
         Args:
             output: [B, ..., tasks, outputs].
-            labels: of the same examples.
+            labels: of the same examples; on any device.
 
         Raises:
             DataError: labels and outputs do not belong together.
         """
         expected = output.shape[:-1] if self.kind == "class" else output.shape
         if labels.values.shape != expected:
-            for index, (task, target) in enumerate(self.apart(labels).items()):
-                check_against_output(task, self.kind, output.select(-2, index), target)
-        values, there = (labels.values, None) if labels.complete else labels.filled()
+            for place, (task, target) in enumerate(self.apart(labels).items()):
+                check_against_output(task, self.kind, output.select(-2, place), target)
+        values, there, present = labels.values, None, None
+        if not labels.complete:
+            values, there = labels.filled()
+            there = there.amin(-1) if self.kind == "row" else there
+            # Found where the labels are: on another device it would be waited for.
+            present = self._with_labels(there)
+            there = there.to(output.device, non_blocking=True)
+        values = values.to(output.device, non_blocking=True)
         if self.kind == "element":
             each = self.loss.each(output, values)  # [B, ..., tasks, outputs]
         else:
             flat = values.reshape(-1) if self.kind == "class" else values.flatten(0, -2)
             each = self.loss.each(output.flatten(0, -2), flat).view(output.shape[:-1])  # [B, ..., tasks]
-        if there is not None and self.kind == "row":
-            there = there.amin(-1)
         weight = self.loss.each_weight(values) if hasattr(self.loss, "each_weight") else None
         if there is None and weight is None:
             number = each.numel() / len(self.tasks)
@@ -153,20 +158,21 @@ class LossGroup:
             each = each * there
             weight = there if weight is None else weight * there
         assert weight is not None
-        return self._present(self._by_task(each), self._by_task(weight))
+        sums, numbers = self._by_task(each), self._by_task(weight)
+        if present is None:
+            return Found(self.tasks, sums / numbers, numbers)
+        index = torch.tensor(present, dtype=torch.long, device=sums.device)
+        return Found(tuple(self.tasks[i] for i in present), sums[index] / numbers[index], numbers[index], self.tasks)
 
     def _by_task(self, each: Tensor) -> Tensor:
         """The sum for each task, [tasks], of what there is for each of its labels."""
         sums = each.flatten(0, -2 if self.kind != "element" else -3).sum(0)
         return sums.sum(-1) if self.kind == "element" else sums
 
-    def _present(self, sums: Tensor, numbers: Tensor) -> Found:
-        labelled = numbers > 0
-        if bool(labelled.all()):
-            return Found(self.tasks, sums / numbers, numbers)
-        index = labelled.nonzero().squeeze(1)
-        tasks = tuple(self.tasks[place] for place in index.tolist())
-        return Found(tasks, sums[index] / numbers[index], numbers[index], self.tasks)
+    def _with_labels(self, there: Tensor) -> list[int] | None:
+        """The places of the tasks that have a label; None where all have."""
+        labelled = self._by_task(there) > 0
+        return None if bool(labelled.all()) else [*labelled.nonzero().flatten().tolist()]
 
 
 def loss_groups(model: Model, groups: Sequence[HeadGroup]) -> list[LossGroup]:

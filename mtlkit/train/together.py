@@ -99,8 +99,7 @@ class Together:
         """The losses of each group, of what the last forward pass made."""
         found = []
         for group, labels in batch.together.items():
-            output = group.output(self.groups.made).float()
-            found.append(group.losses(output, labels.to(output.device)))
+            found.append(group.losses(group.output(self.groups.made).float(), labels))
         return [one for one in found if one.tasks]
 
     def outputs(self, tasks: Iterable[str]) -> dict[str, Tensor]:
