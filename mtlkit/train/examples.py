@@ -29,7 +29,7 @@ from mtlkit.errors import DataError
 from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
 from mtlkit.train.checks import as_tensor, as_values, checked_inputs, checked_target
-from mtlkit.train.lossgroup import Labels, LossGroup, taken
+from mtlkit.train.lossgroup import Labels, LossGroup
 
 # What is fetched of tensors in memory at once, in bytes: it still fits the processor's cache.
 _FETCHED = 2**18
@@ -130,6 +130,8 @@ class TensorBatches:
             raise DataError("found no example; expected at least one")
         self.together: dict[LossGroup, Labels] = {}
         self.batch_size, self.shuffle = batch_size, shuffle
+        self.pinned = False
+        """Whether what is fetched lies where a GPU can copy it from while the host goes on."""
         self.joins_last = shuffle is not None and _joins_last(model, self.rows, batch_size)
 
     @cached_property
@@ -168,9 +170,12 @@ class TensorBatches:
     def _cut(self, rows: slice | Tensor, size: int | None = None) -> Iterator[Batch]:
         """Some rows, `size` a batch."""
         size = size or self.batch_size
-        xs = {name: taken(value, rows).split(size) for name, value in self.x.items()}
-        ys = {task: taken(target, rows).split(size) for task, target in self.targets.items()}
-        together = {group: labels.at(rows).split(size) for group, labels in self.together.items()}
+        xs = {name: self._fetched(value, rows).split(size) for name, value in self.x.items()}
+        ys = {task: self._fetched(target, rows).split(size) for task, target in self.targets.items()}
+        together = {
+            group: Labels(self._fetched(labels.values, rows), labels.complete).split(size)
+            for group, labels in self.together.items()
+        }
         for index in range(len(next(iter(xs.values())))):
             yield Batch(
                 {name: parts[index] for name, parts in xs.items()},
@@ -179,6 +184,10 @@ class TensorBatches:
                 None,
                 {group: parts[index] for group, parts in together.items()},
             )
+
+    def _fetched(self, values: Tensor, rows: slice | Tensor) -> Tensor:
+        found = values.index_select(0, rows.to(values.device)) if isinstance(rows, Tensor) else values[rows]
+        return found.pin_memory() if self.pinned and found.device.type == "cpu" else found
 
     def _bytes_a_row(self) -> int:
         tensors = [*self.x.values(), *self.targets.values(), *(labels.values for labels in self.together.values())]

@@ -40,13 +40,6 @@ class Labels:
     values: Tensor
     complete: bool
 
-    def at(self, rows: slice | Tensor) -> Labels:
-        """Those of some rows, a slice or indices [n]."""
-        return Labels(taken(self.values, rows), self.complete)
-
-    def to(self, device: torch.device) -> Labels:
-        return Labels(self.values.to(device, non_blocking=True), self.complete)
-
     def split(self, size: int) -> list[Labels]:
         """Runs of so many rows, as views."""
         return [Labels(values, self.complete) for values in self.values.split(size)]
@@ -60,11 +53,6 @@ class Labels:
             return self.values.nan_to_num(0.0, math.inf, -math.inf), there
         torch.ne(self.values, MISSING_CLASS, out=there)
         return self.values.clamp_min(0), there
-
-
-def taken(values: Tensor, rows: slice | Tensor) -> Tensor:
-    """Some rows of a tensor; of a slice they are a view."""
-    return values.index_select(0, rows.to(values.device)) if isinstance(rows, Tensor) else values[rows]
 
 
 @dataclass(frozen=True, eq=False)

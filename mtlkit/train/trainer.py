@@ -282,6 +282,7 @@ class Trainer:
         together = Together(self.model, [] if apart else self.model.head_groups())
         if isinstance(data, TensorBatches):
             data.put_together(together.losses)
+            data.pinned = self.accelerator.device.type == "cuda"
         return together
 
     def _batches(self, data: Any) -> Batches:
