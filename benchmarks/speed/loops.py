@@ -1,6 +1,7 @@
 """Training loops in plain torch that mtlkit's is measured beside, and the check that all compute the same.
 
     original       the loop as first written by hand: default Adam, indexed batches, one head after the other, `.item()`
+    fused          the same with fused Adam
     best           plain torch at its best: fused Adam, data permuted once an epoch, heads and losses as one product
     loader         the usual loop over `DataLoader(TensorDataset(...), batch_size=64, shuffle=True)`
     accelerate     the same as Accelerate's documents write it
@@ -10,7 +11,7 @@ Each returns the mean loss of each task over the last epoch. `ordered` makes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from benchmarks.speed.problem import BATCH, MISSING_CLASS, Problem
 
 LR = 1e-3
 _CHECKED_ROWS = 10 * BATCH
+_TOLERANCE = 1e-4
 
 Loop = Callable[[nn.Module, Problem, int, bool], list[float]]
 """(model, problem, epochs, ordered) to the tasks' mean losses of the last epoch."""
@@ -87,22 +89,13 @@ def joined(problem: Problem) -> modules.Joined:
 
 
 def original(model: nn.Module, problem: Problem, epochs: int, ordered: bool) -> list[float]:
-    order = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-    losses, targets = hand_losses(problem), [*problem.y.values()]
-    sums = [0.0] * len(targets)
-    model.train()
-    for _ in range(epochs):
-        sums = [0.0] * len(targets)
-        for rows in torch.randperm(problem.rows, generator=order).to(problem.device).split(BATCH):
-            outputs = model(problem.x[rows])
-            found = [loss(out, y[rows]) for loss, out, y in zip(losses, outputs, targets, strict=True)]
-            optimizer.zero_grad()
-            sum(found).backward()
-            optimizer.step()
-            for i, one in enumerate(found):
-                sums[i] += one.item()
-    return [one / problem.steps for one in sums]
+    return _trained(model, problem, epochs, optimizer, _Indexed(problem))
+
+
+def fused(model: nn.Module, problem: Problem, epochs: int, ordered: bool) -> list[float]:
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
+    return _trained(model, problem, epochs, optimizer, _Indexed(problem))
 
 
 def best(model: nn.Module, problem: Problem, epochs: int, ordered: bool) -> list[float]:
@@ -135,26 +128,24 @@ def best(model: nn.Module, problem: Problem, epochs: int, ordered: bool) -> list
 
 def loader(model: nn.Module, problem: Problem, epochs: int, ordered: bool) -> list[float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-    batches, losses = _batches(problem, ordered), hand_losses(problem)
-    sums = [0.0] * len(losses)
-    model.train()
-    for _ in range(epochs):
-        sums = [0.0] * len(losses)
-        for x, *targets in batches:
-            outputs = model(x)
-            found = [loss(out, y) for loss, out, y in zip(losses, outputs, targets, strict=True)]
-            optimizer.zero_grad()
-            sum(found).backward()
-            optimizer.step()
-            for i, one in enumerate(found):
-                sums[i] += one.item()
-    return [one / problem.steps for one in sums]
+    return _trained(model, problem, epochs, optimizer, _loaded(problem, ordered))
 
 
 def accelerate(model: nn.Module, problem: Problem, epochs: int, ordered: bool) -> list[float]:
-    accelerator = Accelerator()
-    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-    model, optimizer, batches = accelerator.prepare(model, optimizer, _batches(problem, ordered))
+    accelerator, optimizer = Accelerator(), torch.optim.Adam(model.parameters(), lr=LR)
+    model, optimizer, batches = accelerator.prepare(model, optimizer, _loaded(problem, ordered))
+    return _trained(model, problem, epochs, optimizer, batches, accelerator.backward)
+
+
+def _trained(
+    model: nn.Module,
+    problem: Problem,
+    epochs: int,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Sequence[Tensor]],
+    backward: Callable[[Tensor], None] = Tensor.backward,
+) -> list[float]:
+    """The loop that everybody writes, over batches (x, labels of each task)."""
     losses = hand_losses(problem)
     sums = [0.0] * len(losses)
     model.train()
@@ -164,18 +155,35 @@ def accelerate(model: nn.Module, problem: Problem, epochs: int, ordered: bool) -
             outputs = model(x)
             found = [loss(out, y) for loss, out, y in zip(losses, outputs, targets, strict=True)]
             optimizer.zero_grad()
-            accelerator.backward(sum(found))
+            backward(sum(found))
             optimizer.step()
             for i, one in enumerate(found):
                 sums[i] += one.item()
     return [one / problem.steps for one in sums]
 
 
+class _Indexed:
+    """Batches cut by the indices of a permutation."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.order = problem, torch.Generator().manual_seed(0)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        x, targets = self.problem.x, [*self.problem.y.values()]
+        for rows in torch.randperm(len(x), generator=self.order).to(x.device).split(BATCH):
+            yield [x[rows], *(y[rows] for y in targets)]
+
+
+def images_last(problem: Problem) -> modules.Apart:
+    """`apart` with its maps' channels as the last axis in memory, where CPUs and GPUs are faster."""
+    return apart(problem).to(memory_format=torch.channels_last)
+
+
 ORIGINAL, LOADER, ACCELERATE = Peer(original, apart), Peer(loader, apart), Peer(accelerate, apart)
-BEST = Peer(best, joined)
+BEST, IMAGES_BEST = Peer(best, joined), Peer(fused, images_last)
 
 
-def _batches(problem: Problem, ordered: bool) -> DataLoader[tuple[Tensor, ...]]:
+def _loaded(problem: Problem, ordered: bool) -> DataLoader[tuple[Tensor, ...]]:
     data = TensorDataset(problem.x, *problem.y.values())
     if not ordered:
         return DataLoader(data, batch_size=BATCH, shuffle=True)
@@ -232,34 +240,34 @@ def _joined_losses(problem: Problem, widths: list[int]) -> Callable[[Tensor, Ten
     return losses
 
 
-def check(problem: Problem, peers: Mapping[str, Peer], tolerance: float = 1e-4) -> None:
+def check(problem: Problem, peers: Mapping[str, Peer]) -> None:
     """Train each from the same weights on the same batches, and compare every task's loss.
 
     Raises:
-        Different: two differ by more than `tolerance` of the loss, or nothing was learnt.
+        Different: two differ by more than a ten-thousandth of the loss, or nothing was learnt.
     """
     small = problem.cut(min(problem.rows, _CHECKED_ROWS))
     model, history = small.fitted(epochs=1)()
     told = torch.tensor([history.epochs[0]["train"][task]["loss"] for task in model.tasks])
     wanted = final_losses(lambda x: [*model(x).values()], model, small)
     untrained = apart(small)
-    if torch.allclose(final_losses(untrained, untrained, small), wanted, rtol=tolerance, atol=0):
-        raise Different(f"mtlkit's losses are within {tolerance:g} of the untrained model's; expected it to learn")
+    if torch.allclose(final_losses(untrained, untrained, small), wanted, rtol=_TOLERANCE, atol=0):
+        raise Different(f"mtlkit's losses are within {_TOLERANCE:g} of the untrained model's; expected it to learn")
     for name, peer in peers.items():
         plain = peer.make(small)
         means = torch.tensor(peer.loop(plain, small, 1, True))
         found = final_losses(plain, plain, small)
-        compare(f"{name}, after an epoch", found, wanted, tolerance)
+        compare(f"{name}, after an epoch", found, wanted)
         if not problem.missing:
             # With missing labels a mean of batches' means is another number than that of all labels.
-            compare(f"{name}, over an epoch", means, told, tolerance)
+            compare(f"{name}, over an epoch", means, told)
 
 
-def compare(what: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
+def compare(what: str, found: Tensor, wanted: Tensor) -> None:
     """Raises: Different."""
     worst = float(((found - wanted).abs() / wanted.abs()).max())
-    if not worst <= tolerance:
-        raise Different(f"{what}: losses differ from mtlkit's by {worst:.1e} of them; expected at most {tolerance:g}")
+    if not worst <= _TOLERANCE:
+        raise Different(f"{what}: values differ from mtlkit's by {worst:.1e} of them; expected at most {_TOLERANCE:g}")
 
 
 def final_losses(run: Callable[[Tensor], list[Tensor]], model: nn.Module, problem: Problem) -> Tensor:

@@ -52,11 +52,6 @@ class Setting:
         """The least seconds of a turn."""
         return 0.03 if self.quick else 0.15
 
-    @property
-    def fixed_share(self) -> float:
-        """The part of a turn that may be what a fit costs beside its steps."""
-        return 0.2 if self.quick else 0.05
-
 
 @dataclass(frozen=True)
 class Case:
@@ -70,6 +65,7 @@ class Case:
         check: raises `Different` where the sides do not compute the same.
         once: mtlkit's work with a single step, for what a fit costs beside its steps; None where there is no fit.
         fits: the sides that are a fit; their turns are so long that what it costs once is a small part of them.
+        fixed_share: the part of a fit's turn that what it costs once may be; ten times that in a quick trial.
         unit: what `steps` counts.
     """
 
@@ -80,6 +76,7 @@ class Case:
     check: Callable[[], None] = lambda: None
     once: Side | None = None
     fits: tuple[str, ...] = ()
+    fixed_share: float = 0.02
     unit: str = "step"
 
 
@@ -120,8 +117,7 @@ def measured(family: str, case: Case, setting: Setting) -> list[Row]:
         case.check()
         seconds, fixed = _rounds(case, setting)
     except Exception as error:  # noqa: BLE001 - one case may fail in any way; the others go on
-        note = f"not timed: {type(error).__name__}: {error}"
-        return [Row(family, case.name, "", threads, device, unit, note=note)]
+        return [failed(family, case.name, unit, setting, f"{type(error).__name__}: {error}")]
     mine, *peers = case.sides
     return [
         Row(
@@ -142,6 +138,11 @@ def measured(family: str, case: Case, setting: Setting) -> list[Row]:
     ]
 
 
+def failed(family: str, case: str, unit: str, setting: Setting, why: str) -> Row:
+    """The row of a case that has no figure."""
+    return Row(family, case, "", setting.threads, setting.device, unit, note=f"not measured: {why}")
+
+
 def ratio(mine: list[float], other: list[float]) -> float:
     """The median over the rounds of what mine took in parts of the other."""
     return median(one / another for one, another in zip(mine, other, strict=True))
@@ -154,7 +155,7 @@ def _rounds(case: Case, setting: Setting) -> tuple[dict[str, list[float]], float
     if case.once is not None:
         _seconds(case.once(1))
         fixed = median(_seconds(case.once(1)) for _ in range(3))
-        least = min(_LONGEST_TURN, max(least, fixed / setting.fixed_share))
+        least = min(_LONGEST_TURN, max(least, fixed / (case.fixed_share * (10 if setting.quick else 1))))
     epochs = {name: ceil((least if name in case.fits else setting.turn) / first[name]) for name in case.sides}
     found: dict[str, list[float]] = {name: [] for name in case.sides}
     for number in range(setting.rounds):

@@ -135,7 +135,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
         if row["note"]:
             lines.append(f"| {row['case']} | {row['note']} | | | | | | | |")
             continue
-        costs = (f"{row[key]:,.0f}" for key in ("mtlkit", "other"))
+        costs = (_cost(row[key]) for key in ("mtlkit", "other"))
         holds = {None: "", True: "yes", False: "**no**"}[row["holds"]]
         cells = [row["case"], row["peer"], row["unit"], *costs, _number(row["ratio"]), _number(row["target"]), holds]
         fixed = "" if row["fixed_ms"] is None else f"{row['fixed_ms']:.1f}"
@@ -144,7 +144,11 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    return "" if value is None or value != value else f"{value:.3g}"
+
+
+def _cost(value: float | None) -> str:
+    return _number(value) if value is None or not value >= 100 else f"{value:,.0f}"
 
 
 def _threads(count: int) -> str:

@@ -10,13 +10,17 @@ from multiprocessing import get_context
 
 import torch
 
-from benchmarks.speed import default, heads, loader
+from benchmarks.speed import balance, default, heads, images, loader, predict, startup
 from benchmarks.speed.measure import Row, Setting
 
 FAMILIES: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "default": default.rows,
     "heads": heads.rows,
     "loader": loader.rows,
+    "images": images.rows,
+    "predict": predict.rows,
+    "balance": balance.rows,
+    "startup": startup.rows,
 }
 
 
@@ -45,5 +49,7 @@ def line(row: Row) -> str:
     where = f"{row.device}, {row.threads} thread{'s' if row.threads > 1 else ''}: {row.case}"
     if row.note:
         return f"{where}: {row.note}"
+    if not row.peer:
+        return f"{where}: {row.mtlkit:.4g} {row.unit}"
     aim = "" if row.target is None else f", target {row.target:.3g}, {'holds' if row.holds else 'missed'}"
     return f"{where}: {row.mtlkit:,.0f} {row.unit}, {row.peer} {row.other:,.0f}: {row.ratio:.3f}{aim}"
