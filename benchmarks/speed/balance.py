@@ -43,7 +43,7 @@ def _measured(tasks: int, setting: Setting) -> Iterator[Row]:
             runs[f"{name} hand"] = step_cost.looped(problem, step_cost.by_hand(name, tasks))
             for way, learn in step_cost.WAYS.items():
                 runs[f"{name} {way}"] = step_cost.looped(problem, learn(name, tasks, chunks[way]))
-        found = step_cost.measured(runs, setting.rounds, steps)
+        found = step_cost.measured(runs, setting.rounds(), steps)
     for name in NAMES:
         for pair, target in {"features/sum": FEATURES[tasks], "parameters/sum": None, **PEERS}.items():
             yield _row(name, tasks, pair, target, found, setting)

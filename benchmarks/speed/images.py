@@ -36,7 +36,8 @@ def rows(setting: Setting) -> Iterator[Row]:
         peers = {"loop": ORIGINAL, "plain torch at its best": IMAGES_BEST}
         case = compared(name, problem, peers, {"loop": TARGET})
         yield from measured("images", replace(case, fixed_share=_FIXED_SHARE), setting)
-        if setting.device == "cpu":
+        # Threads take no memory worth mentioning.
+        if setting.device == "cpu" and setting.threads == 1:
             yield from _memory(name, setting)
 
 

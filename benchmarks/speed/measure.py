@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-# However long a fit takes beside its steps, seconds.
+# Also where what a fit costs once is more than its share of that, seconds.
 _LONGEST_TURN = 2.0
-# Nothing is left to warm up after such an epoch, seconds.
-_LONG_EPOCH = 1.0
+# Nothing is left to warm up after such an epoch, and fewer rounds of such turns will do, seconds.
+_LONG = 1.0
 
 Work = Callable[[], object]
 Side = Callable[[int], Work]
@@ -43,9 +43,9 @@ class Setting:
     threads: int = 1
     quick: bool = False
 
-    @property
-    def rounds(self) -> int:
-        return 3 if self.quick else 7
+    def rounds(self, seconds: float = 0.0) -> int:
+        """How often sides take turns, of which the slowest takes so long. Long turns vary less."""
+        return 3 if self.quick else 5 if seconds > _LONG else 7
 
     @property
     def turn(self) -> float:
@@ -158,7 +158,7 @@ def _rounds(case: Case, setting: Setting) -> tuple[dict[str, list[float]], float
         least = min(_LONGEST_TURN, max(least, fixed / (case.fixed_share * (10 if setting.quick else 1))))
     epochs = {name: ceil((least if name in case.fits else setting.turn) / first[name]) for name in case.sides}
     found: dict[str, list[float]] = {name: [] for name in case.sides}
-    for number in range(setting.rounds):
+    for number in range(setting.rounds(max(first.values()))):
         # Every other round backwards, so that a machine that slows down or warms up favours none.
         for name in [*case.sides] if number % 2 else [*reversed([*case.sides])]:
             found[name].append(_seconds(case.sides[name](epochs[name])) / (epochs[name] * case.steps))
@@ -168,7 +168,7 @@ def _rounds(case: Case, setting: Setting) -> tuple[dict[str, list[float]], float
 def _warm(side: Side) -> float:
     """The seconds of an epoch, the first not counted unless it is a long one."""
     first = _seconds(side(1))
-    return first if first > _LONG_EPOCH else _seconds(side(1))
+    return first if first > _LONG else _seconds(side(1))
 
 
 def _seconds(work: Work) -> float:

@@ -33,8 +33,8 @@ class Joined(nn.Module):
     def __init__(self, apart: Apart) -> None:
         super().__init__()
         self.trunk = apart.trunk
-        lasts = [head[-1] if isinstance(head, nn.Sequential) else head for head in apart.heads]
-        firsts = [head[0] for head in apart.heads if isinstance(head, nn.Sequential)]
+        layers = [[one for one in head.modules() if isinstance(one, nn.Linear)] for head in apart.heads]
+        firsts, lasts = [one[0] for one in layers if len(one) > 1], [one[-1] for one in layers]
         self.widths = [last.out_features for last in lasts]
         self.first = _side_by_side(firsts) if firsts else None
         if firsts:

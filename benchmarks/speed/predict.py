@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.speed.modules import Apart
 from benchmarks.speed.problem import Problem
 
 ROWS, TARGET = 20_000, 1.05
+_PEER = "bare loop, batches of the best size"
 SIZES = (64, 256, 1_024, 4_096, 16_384, ROWS)
 # Its activations at once are this many rows' at most, or they take gigabytes.
 CNN_SIZES = (64, 256, 1_024, 4_096)
@@ -33,21 +35,21 @@ def rows(setting: Setting) -> Iterator[Row]:
         problem = Problem(spec, ROWS, device=setting.device)
         trainer, plain = mtlkit.Trainer(problem.model, progress=False), apart(problem).eval()
         size = fastest(plain, problem, CNN_SIZES if name == "small CNN" else SIZES)
-        peer = f"bare loop, batches of {size:,}"
-        yield from measured("predict", _case(name, peer, problem, trainer, plain, size), setting)
+        for row in measured("predict", _case(f"predict, {name}", problem, trainer, plain, size), setting):
+            yield replace(row, raw={**row.raw, "batch size of the bare loop": [float(size)]})
 
 
-def _case(name: str, peer: str, problem: Problem, trainer: mtlkit.Trainer, plain: Apart, size: int) -> Case:
+def _case(name: str, problem: Problem, trainer: mtlkit.Trainer, plain: Apart, size: int) -> Case:
     def check() -> None:
         wanted = [*trainer.predict(problem.x).values()]
         for mine, theirs in zip(wanted, bare(plain, problem, size), strict=True):
-            compare(peer, theirs + 1, mine + 1)  # values near 0 differ by much of themselves
+            compare(_PEER, theirs + 1, mine + 1)  # values near 0 differ by much of themselves
 
     sides = {
         "mtlkit": _repeated(lambda: trainer.predict(problem.x)),
-        peer: _repeated(lambda: bare(plain, problem, size)),
+        _PEER: _repeated(lambda: bare(plain, problem, size)),
     }
-    return Case(name, sides, 1, {peer: TARGET}, check, unit="call")
+    return Case(name, sides, 1, {_PEER: TARGET}, check, unit="call")
 
 
 def bare(model: Apart, problem: Problem, size: int) -> list[Tensor]:

@@ -21,8 +21,18 @@ from mtlkit.bench.machine import machine, versions
 Report = dict[str, Any]
 
 BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
-# What the README shows: the first peer with a target of each of these.
-SHORT = ("default spec", "10 heads", "100 heads", "1,000 heads", "MLP, 20,000 rows")
+# What the README shows: each of these beside the peer that it has a target for.
+SHORT = (
+    "default spec",
+    "10 heads",
+    "100 heads",
+    "1,000 heads",
+    "MLP, 20,000 rows",
+    "cnn",
+    "resnet18",
+    "predict, default spec",
+    "predict, MLP",
+)
 _MORE_VERSIONS = ("accelerate", "torchjd", "timm")
 
 
@@ -31,7 +41,7 @@ def report(rows: Iterable[Row], quick: bool, seconds: float) -> Report:
     more = {name: found for name in _MORE_VERSIONS if (found := _version(name))}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **{key: value for key, value in machine().items() if key in ("processor", "cores", "system")},
+        **{key: value for key, value in machine().items() if key in ("processor", "cores", "device", "system")},
         "versions": {**versions(), **more},
         "commit": _git("rev-parse", "--short", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "mtlkit", "benchmarks")),
@@ -120,7 +130,8 @@ def _header(found: Report) -> list[str]:
 def _where(found: Report) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     dirty = " with changes that are not committed" if found["dirty"] else ""
-    machine = f"{found['processor']}, {found['cores']} cores"
+    gpu = "" if found["device"] == "cpu" else f", {found['device']}"
+    machine = f"{found['processor']}, {found['cores']} cores{gpu}"
     return f"{found['date'][:10]}, {machine}, {versions}, commit {found['commit']}{dirty}."
 
 

@@ -82,7 +82,7 @@ def test_sides_take_turns_in_both_orders() -> None:
     rows = measured("turns", case, SETTING)
     assert took[-9:] == [2, 1, 0, 0, 1, 2, 2, 1, 0]
     assert [row.peer for row in rows] == ["a", "b"]
-    assert all(len(values) == SETTING.rounds for row in rows for values in row.raw.values())
+    assert all(len(values) == SETTING.rounds() for row in rows for values in row.raw.values())
 
 
 def test_a_ratio_is_the_median_of_those_within_rounds() -> None:
