@@ -32,12 +32,13 @@ def main() -> None:
         readme = ROOT / "README.md"
         readme.write_text(report.with_short_table(readme.read_text(), report.newest(given.out)))
         return
-    started, rows = time.perf_counter(), list[Row]()
+    code, started, rows = report.code(), time.perf_counter(), list[Row]()
     for threads in given.threads:
         rows += section(given.only, Setting("cpu", threads, given.quick))
     if torch.cuda.is_available():
         rows += section(given.only, Setting("cuda", 1, given.quick))
-    paths = report.write(report.report(rows, given.quick, time.perf_counter() - started), given.out)
+    found = report.report(rows, code, given.quick, time.perf_counter() - started)
+    paths = report.write(found, given.out)
     sys.stdout.write("".join(f"{path}\n" for path in paths))
 
 

@@ -36,15 +36,20 @@ SHORT = (
 _MORE_VERSIONS = ("accelerate", "torchjd", "timm")
 
 
-def report(rows: Iterable[Row], quick: bool, seconds: float) -> Report:
+def code() -> dict[str, Any]:
+    """The commit, and whether files differ from it. Asked before measuring, since the code may change meanwhile."""
+    changed = _git("status", "--porcelain", "--", "mtlkit", "benchmarks")
+    return {"commit": _git("rev-parse", "--short", "HEAD"), "dirty": bool(changed)}
+
+
+def report(rows: Iterable[Row], measured: dict[str, Any], quick: bool, seconds: float) -> Report:
     """Everything that a figure depends on, and the figures."""
     more = {name: found for name in _MORE_VERSIONS if (found := _version(name))}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **{key: value for key, value in machine().items() if key in ("processor", "cores", "device", "system")},
         "versions": {**versions(), **more},
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", "mtlkit", "benchmarks")),
+        **measured,
         "quick": quick,
         "seconds": round(seconds),
         "rows": [row.as_dict() for row in rows],

@@ -97,9 +97,11 @@ def _rows() -> list[Row]:
     return [*made, Row("heads", "10 heads", "", 1, "cpu", "µs/step", note="not measured: it failed")]
 
 
-def test_a_report_says_where_it_was_measured_and_what_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_git", lambda *arguments: "abc1234" if arguments[0] == "rev-parse" else "")
-    found = report.report(_rows(), quick=False, seconds=61)
+CODE = {"commit": "abc1234", "dirty": False}
+
+
+def test_a_report_says_where_it_was_measured_and_what_holds(tmp_path: Path) -> None:
+    found = report.report(_rows(), CODE, quick=False, seconds=61)
     data, text = report.write(found, tmp_path)
     assert [row["holds"] for row in json.loads(data.read_text())["rows"]] == [True, False, None]
     written = text.read_text()
@@ -110,9 +112,8 @@ def test_a_report_says_where_it_was_measured_and_what_holds(tmp_path: Path, monk
     assert report.newest(tmp_path)["commit"] == "abc1234"
 
 
-def test_the_short_table_stands_between_its_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_git", lambda *arguments: "")
-    found = report.report(_rows(), quick=False, seconds=1)
+def test_the_short_table_stands_between_its_markers() -> None:
+    found = report.report(_rows(), CODE, quick=False, seconds=1)
     text = report.with_short_table("a\n<!-- speed -->\nold\n<!-- /speed -->\nb\n", found)
     assert text.startswith("a\n<!-- speed -->\n| case | beside | mtlkit/peer, 1 thread | mtlkit/peer, 2 threads |")
     assert "| default spec | loop | 0.7 | 0.8 |" in text and "old" not in text
