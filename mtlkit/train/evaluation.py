@@ -20,7 +20,8 @@ from mtlkit.model import Model
 from mtlkit.part import make
 from mtlkit.registry import metrics
 from mtlkit.train.checks import check_against_output
-from mtlkit.train.examples import Batch
+from mtlkit.train.examples import Batch, TensorBatches
+from mtlkit.train.inference import evaluating, size_for
 from mtlkit.train.layout import channels_last, images
 
 Scores = dict[str, dict[str, float]]
@@ -46,11 +47,11 @@ def tally(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Tally]:
     """What `evaluate` divides: each task's loss, metrics and number of labels."""
-    was_training = model.training
-    model.eval()
     tallies = {task: Tally(model, task, device) for task in model.tasks}
-    pictures = images(model) if device.type == "cpu" else frozenset()
-    try:
+    pictures = images(model) if device.type == "cpu" else frozenset[str]()
+    with evaluating(model):
+        if isinstance(batches, TensorBatches):
+            batches = batches.cut_to(size_for(model, batches.x, device, batches.batch_size))
         with torch.inference_mode():
             for batch in batches:
                 x = channels_last({name: value.to(device) for name, value in batch.x.items()}, pictures)
@@ -59,8 +60,6 @@ def tally(
                 for task, output in outputs.items():
                     target = batch.targets[task].to(device)
                     tallies[task].add(output.float(), target, task in batch.complete)
-    finally:
-        model.train(was_training)
     return tallies
 
 

@@ -7,6 +7,7 @@ Labels are checked once where they lie in memory, batch by batch where they come
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -148,6 +149,12 @@ class TensorBatches:
                 self.together[group] = labels
                 for task in group.tasks:
                     self.targets.pop(task, None)
+
+    def cut_to(self, size: int) -> TensorBatches:
+        """The same data in batches of another size."""
+        other = copy.copy(self)
+        other.batch_size = size
+        return other
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size) - self.joins_last

@@ -38,6 +38,7 @@ from mtlkit.train.examples import (
 )
 from mtlkit.train.fittings import checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
 from mtlkit.train.history import History, HistoryFile
+from mtlkit.train.inference import predicted
 from mtlkit.train.loop import Loop, flushed_denormals
 from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
 from mtlkit.train.own import OneByOne, OwnBatches, is_own
@@ -221,25 +222,11 @@ class Trainer:
         Args:
             x: [N, *input_shape] as a tensor or array, or {input name: such}.
         """
-        device = self.accelerator.device
         inputs = checked_inputs(self.model, x)
-        rows = len(next(iter(inputs.values())))
-        self.model.to(device)
-        was_training = self.model.training
-        self.model.eval()
-        made: dict[str, list[Tensor]] = {task: [] for task in self.model.tasks}
-        try:
-            with torch.inference_mode(), self._autocast():
-                for start in range(0, max(rows, 1), self.settings["batch_size"]):
-                    batch = {
-                        name: value[start : start + self.settings["batch_size"]].to(device)
-                        for name, value in inputs.items()
-                    }
-                    for task, prediction in self.model.predict(batch).items():
-                        made[task].append(prediction.float().cpu())
-        finally:
-            self.model.train(was_training)
-        return {task: torch.cat(parts) for task, parts in made.items()}
+        if any(p.device != self.accelerator.device for p in self.model.parameters()):
+            self.model.to(self.accelerator.device)
+        with self._autocast():
+            return predicted(self.model, inputs, self.accelerator.device, self.settings["batch_size"])
 
     def current_places(self) -> Places:
         """Where the tasks share the model, found anew where parameters were frozen or freed meanwhile.

@@ -125,11 +125,11 @@ def test_single_examples_are_padded_to_the_longest() -> None:
         ({"class": torch.rand(6)}, "task 'class': expected class indices"),
         ({"class": torch.eye(3)[[0, 1, 2, 0, 1, 2]]}, "task 'class': expected class indices"),
         ({"class": torch.tensor(1)}, "task 'class': expected class indices [B], found a single number"),
-        ({"class": torch.zeros(6, 1).long()}, "task 'class': expected targets [4] for outputs [4, 3], found [4, 1]"),
+        ({"class": torch.zeros(6, 1).long()}, "task 'class': expected targets [6] for outputs [6, 3], found [6, 1]"),
         ({"value": torch.randn(6)}, "task 'value': expected targets [B, 2], found [6]"),
         ({"value": torch.randn(6, 1)}, "task 'value': expected targets [B, 2], found [6, 1]"),
-        ({"value": torch.randn(6, 2, 1)}, "task 'value': expected targets [4, 2] for outputs [4, 2], found [4, 2, 1]"),
-        ({"one": torch.randn(6, 1, 1)}, "task 'one': expected targets [4, 1] for outputs [4, 1], found [4, 1, 1]"),
+        ({"value": torch.randn(6, 2, 1)}, "task 'value': expected targets [6, 2] for outputs [6, 2], found [6, 2, 1]"),
+        ({"one": torch.randn(6, 1, 1)}, "task 'one': expected targets [6, 1] for outputs [6, 1], found [6, 1, 1]"),
         ({"one": torch.randn(5)}, "task 'one': found 5 labels for 6 examples"),
         ({"one": "a text"}, "expected a tensor or an array of numbers"),
         ({"flag": torch.full((6, 2), 2.0)}, "task 'flag': expected labels 0 and 1 (NaN where missing), found 2"),
@@ -141,7 +141,7 @@ def test_labels_that_do_not_fit_are_refused_and_name_their_task(change: dict[str
     before = model.head("value").weight.clone()
     for use in ("fit", "evaluate"):
         with pytest.raises(DataError) as caught:
-            getattr(Trainer(model, batch_size=4, progress=False), use)((X, {**Y, **change}))
+            getattr(Trainer(model, batch_size=6, progress=False), use)((X, {**Y, **change}))
         assert says in str(caught.value)
     assert torch.equal(model.head("value").weight, before)
 

@@ -1,0 +1,117 @@
+"""Predictions are those of any batch size, and as many rows as suit the model are taken at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtlkit import Trainer, build_model, encoders
+from mtlkit.train import inference
+from mtlkit.train.inference import rows_at_once
+
+TASKS = {"a": {"outputs": 2}, "b": {"outputs": 3, "loss": "cross_entropy"}}
+IMAGES = {"cnn", "timm", "torchvision"}
+MODELS: dict[str, dict[str, Any]] = {
+    "timm": {"model": "resnet18"},
+    "torchvision": {"model": "mobilenet_v3_small"},
+    "embedding": {"vocab": 9, "dim": 4},
+    "cnn": {"channels": [4]},
+    "sequential": {"layers": ["linear"]},
+}
+
+
+def model_of(name: str) -> Any:
+    shape: Any = [3, 32, 32] if name in IMAGES else {"shape": [5], "dtype": "int64"} if name == "embedding" else [5, 4]
+    return build_model({"input": shape, "encoder": {"type": name, **MODELS.get(name, {})}, "tasks": TASKS})
+
+
+def rows_of(name: str, rows: int) -> Tensor:
+    torch.manual_seed(0)
+    if name == "embedding":
+        return torch.randint(1, 9, (rows, 5))
+    return torch.randn(rows, *([3, 32, 32] if name in IMAGES else [5, 4]))
+
+
+@pytest.mark.parametrize("name", [name for name in encoders if encoders.describe(name).owner == "built-in"])
+def test_predictions_do_not_depend_on_the_rows_taken_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = model_of(name), rows_of(name, 150)
+    found = Trainer(model, batch_size=8, progress=False).predict(x)
+    again = Trainer(model, batch_size=8, progress=False).predict(x)
+    model.eval()
+    for task in TASKS:
+        with torch.no_grad():
+            expected = torch.cat([model.predict(part)[task] for part in x.split(7)])
+        torch.testing.assert_close(found[task], expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(found[task], again[task])
+        # It can be trained on, unlike what inference mode gives.
+        assert not found[task].is_inference() and found[task].device.type == "cpu"
+
+
+def test_more_rows_are_taken_of_small_models_and_fewer_of_large_ones() -> None:
+    def rows(spec: Any) -> int:
+        model = build_model({**spec, "tasks": TASKS}).eval()
+        return rows_at_once(model, {"input": torch.randn(4, *spec["input"])}, 16)
+
+    small = rows({"input": [10], "encoder": {"type": "mlp", "hidden": [64]}})
+    wide = rows({"input": [10], "encoder": {"type": "mlp", "hidden": [1024]}})
+    images = rows({"input": [3, 64, 64], "encoder": {"type": "cnn", "channels": [32]}})
+    # The hidden layer of a row takes 4 bytes a feature, the map of an image 4 * 32 * 64 * 64.
+    assert small == 2 * 2**20 // 256 == 8192 and wide == 2 * 2**20 // 4096
+    assert images == 16
+    # It does not depend on how many rows were looked at.
+    model = build_model({"input": [10], "encoder": {"type": "mlp", "hidden": [512]}, "tasks": TASKS}).eval()
+    assert len({rows_at_once(model, {"input": torch.randn(n, 10)}, 1) for n in (1, 3, 64)}) == 1
+
+
+def test_it_is_looked_at_once_for_inputs_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    real = inference.rows_at_once
+    monkeypatch.setattr(inference, "rows_at_once", lambda *a: looks.append(1) or real(*a))  # type: ignore[func-returns-value]
+    model = build_model({"input": [None, 4], "encoder": {"type": "rnn", "hidden": 4}, "tasks": TASKS})
+    trainer = Trainer(model, progress=False)
+    for steps in (5, 5, 9):
+        trainer.predict(torch.randn(100, steps, 4))
+    assert len(looks) == 2
+    # Few rows are one batch, of which there is nothing to find.
+    trainer.predict(torch.randn(64, 7, 4))
+    assert len(looks) == 2
+
+
+def test_modes_and_hooks_are_as_before_also_after_an_error() -> None:
+    model = build_model({"input": [4], "encoder": {"type": "mlp", "hidden": [8], "dropout": 0.5}, "tasks": TASKS})
+    trainer = Trainer(model.train(), progress=False)
+    trainer.predict(torch.randn(100, 4))
+    assert all(module.training for module in model.modules())
+
+    class Fails(nn.Module):
+        def forward(self, x: Tensor, mask: Any = None) -> Tensor:
+            raise RuntimeError("no")
+
+    model.heads["a"] = Fails()
+    with pytest.raises(RuntimeError, match="no"):
+        trainer.predict(torch.randn(300, 4))
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_no_row_is_a_prediction_of_none() -> None:
+    model = build_model({"input": [4], "encoder": "linear", "tasks": TASKS})
+    assert {task: list(y.shape) for task, y in Trainer(model, progress=False).predict(torch.randn(0, 4)).items()} == {
+        "a": [0, 2],
+        "b": [0, 3],
+    }
+
+
+def test_scores_do_not_depend_on_the_rows_taken_at_once() -> None:
+    model = build_model({"input": [4], "encoder": {"type": "mlp", "hidden": [8]}, "tasks": TASKS})
+    torch.manual_seed(0)
+    x, y = torch.randn(1000, 4), {"a": torch.randn(1000, 2), "b": torch.randint(3, (1000,))}
+    y["a"][::3] = torch.nan
+    found = Trainer(model, batch_size=16, progress=False).evaluate((x, y))
+    loader = [(x[i : i + 16], {task: target[i : i + 16] for task, target in y.items()}) for i in range(0, 1000, 16)]
+    expected = Trainer(model, progress=False).evaluate(loader)
+    for task, scores in expected.items():
+        assert found[task] == pytest.approx(scores, rel=1e-5)
