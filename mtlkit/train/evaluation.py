@@ -21,7 +21,8 @@ from mtlkit.part import make
 from mtlkit.registry import metrics
 from mtlkit.train.checks import check_against_output
 from mtlkit.train.examples import Batch, TensorBatches
-from mtlkit.train.inference import evaluating, size_for
+from mtlkit.train.inference import size_for
+from mtlkit.train.kept import evaluating
 from mtlkit.train.layout import channels_last, images
 
 Scores = dict[str, dict[str, float]]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.model import Model
+from mtlkit.train.kept import evaluating
 from mtlkit.train.layout import channels_last, images
 
 # Bytes of the largest output of a module. That of GPUs is unmeasured, and chosen not to fill their memory.
@@ -41,8 +42,9 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
         device: where it is computed.
         batch_size: the trainer's; fewer rows are not taken at once.
     """
-    pictures = images(model) if device.type == "cpu" else frozenset[str]()
     rows = len(next(iter(inputs.values())))
+    # To find out takes two rows' time.
+    pictures = images(model) if device.type == "cpu" and rows > _FEW else frozenset[str]()
     made: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
     with evaluating(model):
         size = size_for(model, inputs, device, batch_size)
@@ -52,20 +54,6 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
                 for task, prediction in model.predict(channels_last(batch, pictures)).items():
                     made[task].append(prediction.float().cpu())
     return {task: torch.cat(parts) for task, parts in made.items()}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while this lasts."""
-    was_training = model.training
-    # To go through all modules takes longer than a small model's prediction.
-    if any(module.training for module in model.modules()):
-        model.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            model.train()
 
 
 def size_for(model: Model, inputs: Mapping[str, Tensor], device: torch.device, batch_size: int) -> int:

@@ -7,7 +7,8 @@ kept.restore()                          # random state, buffers and the balancer
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,3 +61,17 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: copy.copy(value) if isinstance(value, list | dict | set) else value for name, value in attributes.items()
     }
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode while this lasts."""
+    was_training = model.training
+    # To go through all modules takes longer than a small model's prediction.
+    if any(module.training for module in model.modules()):
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()

@@ -4,28 +4,49 @@
     x = channels_last(x, names)
 
 Convolutions on the CPU then take half of the time, and what they make lies so too (benchmarks/speed). Values stay what
-they are.
+they are. A module that insists on the usual layout, by `x.view(len(x), -1)` say, fails on this one: so the model is
+tried on zeros first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
+from mtlkit.feature import PROBE
 from mtlkit.model import Model
+from mtlkit.train.kept import Kept, evaluating
 
 
 def images(model: Model) -> frozenset[str]:
-    """The inputs [B, C, H, W] that encoders with convolutions read."""
+    """The inputs [B, C, H, W] that encoders with convolutions read, if the model takes them laid out so."""
     convolving = [
         encoder
         for name, encoder in model.graph.encoders.items()
         if any(isinstance(module, nn.Conv2d) for module in model.scheme(name).modules())
     ]
     read = {source for encoder in convolving for source in encoder.sources}
-    return frozenset(name for name, one in model.graph.inputs.items() if name in read and len(one.shape) == 3)
+    names = frozenset(name for name, one in model.graph.inputs.items() if name in read and len(one.shape) == 3)
+    return names if names and _bears(model, names) else frozenset()
+
+
+def _bears(model: Model, names: frozenset[str]) -> bool:
+    """Whether the model runs on zeros of this layout."""
+    device, kept = next(model.parameters()).device, Kept(model.modules())
+    shapes = {name: (2, *(PROBE if n is None else n for n in one.shape)) for name, one in model.graph.inputs.items()}
+    kinds = {name: getattr(torch, one.dtype) for name, one in model.graph.inputs.items()}
+    zeros = {name: torch.zeros(shape, dtype=kinds[name], device=device) for name, shape in shapes.items()}
+    try:
+        # Whatever goes wrong: without the layout it shows itself where it belongs.
+        with suppress(Exception), torch.no_grad(), evaluating(model):
+            model(channels_last(zeros, names))
+            return True
+        return False
+    finally:
+        kept.restore()
 
 
 def channels_last(x: Mapping[str, Tensor], names: frozenset[str]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit import Trainer, build_model, encoders
-from mtlkit.train import inference
+from mtlkit.train import inference, layout
 from mtlkit.train.inference import rows_at_once
 
 TASKS = {"a": {"outputs": 2}, "b": {"outputs": 3, "loss": "cross_entropy"}}
@@ -115,3 +115,22 @@ def test_scores_do_not_depend_on_the_rows_taken_at_once() -> None:
     expected = Trainer(model, progress=False).evaluate(loader)
     for task, scores in expected.items():
         assert found[task] == pytest.approx(scores, rel=1e-5)
+
+
+def test_a_plugin_that_insists_on_the_usual_layout_of_images_works() -> None:
+    class Viewing(nn.Module):
+        def __init__(self, input_shape: tuple[int, ...]) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.linear(self.conv(x).view(len(x), -1))
+            return made
+
+    encoders.register("viewing")(Viewing)
+    model = build_model({"input": [3, 8, 8], "encoder": "viewing", "tasks": {"a": {"outputs": 1}}})
+    trainer = Trainer(model, epochs=1, progress=False)
+    examples = torch.randn(200, 3, 8, 8), {"a": torch.randn(200, 1)}
+    trainer.fit(examples, examples)
+    assert trainer.predict(examples[0])["a"].shape == (200, 1)
+    assert not layout.images(model) and layout.images(model_of("cnn")) == {"input"}
