@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mtlkit.feature import Mask, Pool, Shape, feature_axis, pool, size
 
@@ -26,4 +27,4 @@ class Linear(nn.Linear):
         return pool(x, mask, self.pool)  # [B, D]
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
-        return super().forward(self.prepare(x, mask))  # [B, outputs]
+        return F.linear(self.prepare(x, mask), self.weight, self.bias)  # [B, outputs]

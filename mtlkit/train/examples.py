@@ -36,7 +36,7 @@ from mtlkit.train.lossgroup import Labels, LossGroup
 _FETCHED = 2**18
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Batch:
     """Inputs by name, targets by task (a task may be absent), and the tasks known to have every label.
 

@@ -61,6 +61,8 @@ class Loop:
         # With fp16 infinite gradients are part of the scaler's search for a scale.
         self.scaled = trainer.settings["precision"] == "fp16"
         self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
+        self._complete: frozenset[str] | None = None
+        """Of a batch seen before, the tasks known to have every label, where these are all."""
         self.late: Late | None = None
         """Looks at what is not finite a step later; None where each step is looked at at once."""
         self.skipped: dict[str, int] = {}
@@ -227,7 +229,7 @@ class Loop:
 
     def _learn_apart(self, group: Group, kept: Kept, before: Sequence[Tensor | None] | None) -> Losses | None:
         """The gradients of one group of batches, each task's loss by itself."""
-        tasks = tuple(task for task in self.losses if any(self._labelled(batch, task) for batch in group))
+        tasks = self._present(group)
         while tasks:
             border = self.places.border(self.balancer.at) if len(group) == 1 else None
             losses = self._losses(group, tasks, border)
@@ -300,6 +302,16 @@ class Loop:
 
     def _weighted(self, losses: Losses) -> Losses:
         return losses.weighted(self.weights) if self.weighted else losses
+
+    def _present(self, group: Group) -> tuple[str, ...]:
+        """The tasks that take part in a step."""
+        if len(group) == 1 and group[0].complete is self._complete:
+            return self.model.tasks
+        tasks = tuple(task for task in self.losses if any(self._labelled(batch, task) for batch in group))
+        if len(group) == 1 and group[0].complete.issuperset(self.losses):
+            # That of data in memory is the same for all of their batches.
+            self._complete = group[0].complete
+        return tasks
 
     def _labelled(self, batch: Batch, task: str) -> bool:
         """Whether a task takes part in this step. One that does not is not even computed: its head stays as it is."""

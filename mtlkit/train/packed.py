@@ -215,6 +215,7 @@ class Packed:
         self._bare: Callable[[Optimizer], None] | None = getattr(type(self.optimizer).step, "__wrapped__", None)
         self.rows = [row for _, slab in self._slabs for row in slab.rows]
         packed = [p for _, slab in self._slabs for p in (*slab.units, *(row.leaf for row in slab.rows))]
+        self._found_segments()
         self.holders = [*self._large, *packed, *self._more]
 
     def watched(self) -> Optimizer:
@@ -226,6 +227,8 @@ class Packed:
         """Bring the gradients to where the optimiser looks for them."""
         for index, slab in self._slabs:
             slab.gather(self.optimizer, self.optimizer.param_groups[index])
+            if len(slab.segments) != self._segments[index]:
+                self._found_segments()
 
     def finite(self) -> bool:
         """Whether no gradient is NaN or infinite."""
@@ -239,7 +242,12 @@ class Packed:
         return sums[0] if len(sums) == 1 else torch.stack(sums).sum() if sums else torch.zeros(())
 
     def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in (*self._packed(), *self._large, *self._more) if p.grad is not None]
+        return [p.grad for p in self._stepped if p.grad is not None]
+
+    def _found_segments(self) -> None:
+        """Keep what the optimiser steps, which changes where a segment is split."""
+        self._segments = {index: len(slab.segments) for index, slab in self._slabs}
+        self._stepped = [*self._packed(), *self._large, *self._more]
 
     def step(self, clip: float | None = None, gathered: bool = False) -> None:
         """A step of the optimiser along the gradients, or along such of the norm `clip` where theirs is larger.
