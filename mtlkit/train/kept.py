@@ -36,7 +36,8 @@ class Kept:
             if buffer is not None
         ]
         if balancer is not None:
-            self.state = copy.deepcopy(balancer.state_dict())
+            state = balancer.state_dict()
+            self.state = copy.deepcopy(state) if state else state
             # What is no state of a run may still be of one step: the weights, what `after_step` waits for.
             self.attributes = _copied(vars(balancer))
 

@@ -199,8 +199,10 @@ class Loop:
         outputs = self._outputs(batch, alone, self.together.groups)
         outputs |= self.together.outputs(alone)
         found = [self._found(batch, task, outputs[task]) for task in alone] + self.together.found(batch)
+        if sum(len(one.tasks) for one in found) == len(self.losses):
+            return Losses(found, self.model.tasks)
         tasks = {task for one in found for task in one.tasks}
-        return Losses(found, [task for task in self.losses if task in tasks])
+        return Losses(found, tuple(task for task in self.losses if task in tasks))
 
     def _learn_unseen(self, group: Group, late: Late) -> Losses | None:
         """As `_learn`, but whether losses and gradients are finite is seen a step later."""

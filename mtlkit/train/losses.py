@@ -41,7 +41,7 @@ class Found:
 class Losses(Mapping[str, Tensor]):
     """The losses of the tasks that take part in a step, each a scalar, in the order of the spec."""
 
-    def __init__(self, found: Sequence[Found], order: Sequence[str]) -> None:
+    def __init__(self, found: Sequence[Found], order: tuple[str, ...]) -> None:
         self.found, self._order = found, order
 
     def __getitem__(self, task: str) -> Tensor:
@@ -66,7 +66,7 @@ class Losses(Mapping[str, Tensor]):
     @cached_property
     def stacked(self) -> Tensor:
         """The losses as a vector [k]."""
-        if len(self.found) == 1 and self.found[0].tasks == tuple(self._order):
+        if len(self.found) == 1 and self.found[0].tasks == self._order:
             return self.found[0].values.reshape(-1)
         if not any(one.values.ndim for one in self.found):
             return torch.stack([self._scalars[task] for task in self._order])
