@@ -30,6 +30,7 @@ from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
 from mtlkit.train.checks import checked_inputs
+from mtlkit.train.compiled import compiled, told
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
 from mtlkit.train.examples import (
     Batches,
@@ -71,7 +72,8 @@ class Trainer:
         clip_norm: the largest norm of the gradient of all parameters together.
         accumulate: batches whose mean gradient makes one optimiser step.
         precision: "fp32", or "bf16" or "fp16" mixed precision.
-        compile: run the model through `torch.compile`.
+        compile: run the model through `torch.compile`, which pays for large models and long runs: its first steps take
+            minutes rather than milliseconds. Heads are not trained as one then.
         seed: where the order of the data, dropout and every other random draw come from.
         out_dir: a folder for history.jsonl.
         patience: epochs without a lower validation loss before training stops; the weights of the best epoch are
@@ -128,11 +130,7 @@ class Trainer:
         self.at_end = ExitStack()
         """What is to be undone when the current fit ends, also by an error (for callbacks)."""
         self._stop_reason = ""
-        self._run = torch.compile(model) if compile else model
-        if compile:
-            # Tasks' gradients may be taken one by one, by a balancer, a callback, or to find the one that isn't finite;
-            # a compiled backward pass may else write into what the next task's pass needs.
-            torch._functorch.config.donated_buffer = False
+        self._run = compiled(model) if compile else model
 
     def fit(self, train: Any, valid: Any = None) -> History:
         """Train, and validate after each epoch where there are validation data.
@@ -180,7 +178,8 @@ class Trainer:
         out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
         self.at_end = ExitStack()
         self.at_end.callback(optimizer.unpack)
-        with self.at_end, flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
+        compiling = told() if settings["compile"] else nullcontext()
+        with compiling, self.at_end, flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
             self._tell("on_fit_start")
             loop.watch = lambda: progress.at(self.step, total)
             for epoch in range(1, epochs + 1) if epochs else naturals(1):
