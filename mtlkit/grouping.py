@@ -96,7 +96,7 @@ def head_groups(
 
     Args:
         graph: of the model.
-        heads: by task.
+        heads: by task; others are in no group.
         common: the features that all tasks read alike.
         few: fewer heads than this are no group; as measured if left out.
     """
@@ -105,7 +105,7 @@ def head_groups(
     known = set(common)
     rows: dict[str, list[Any]] = {}
     for task in graph.tasks.values():
-        if task.on not in known or task.key in read:
+        if task.name not in heads or task.on not in known or task.key in read:
             continue
         found = _layers(heads[task.name])
         if found is None:

@@ -9,6 +9,7 @@ Outputs are logits where the loss takes logits; `model.predict(x)` gives probabi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,10 @@ class Model(nn.Module):
 
     def head_groups(self) -> list[HeadGroup]:
         """The heads that can run as one as they are now (see `mtlkit.grouping`)."""
-        heads = {task: self.head(task) for task in self.tasks}
+        held = Counter(id(p) for module in self.modules() for p in module._parameters.values() if p is not None)
+        # One whose parameters are another's too can't have them among its group's.
+        alone = [t for t in self.tasks if all(held[id(p)] == 1 for p in self.head(t).parameters())]
+        heads = {task: self.head(task) for task in alone}
         alike = {
             task.on for task in self.graph.tasks.values() if common_encoder(self.scheme(owner(task.on))) is not None
         }

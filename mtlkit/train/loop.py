@@ -149,6 +149,9 @@ class Loop:
         Returns:
             The unweighted loss of each task that took part; None where none did.
         """
+        if self.trainer.callbacks:
+            # They may have put other tensors in the place of parameters.
+            self.optimizer.heal()
         if self.as_one and len(group) == 1 and group[0].tasks is None:
             group = (self._joined(group[0]),)
         if self.late is not None and len(group) == 1:
@@ -232,6 +235,8 @@ class Loop:
     def _learn_apart(self, group: Group, kept: Kept, before: Sequence[Tensor | None] | None) -> Losses | None:
         """The gradients of one group of batches, each task's loss by itself."""
         tasks = self._present(group)
+        for row in self.optimizer.rows:
+            row.scattered = True
         while tasks:
             border = self.places.border(self.balancer.at) if len(group) == 1 else None
             losses = self._losses(group, tasks, border)

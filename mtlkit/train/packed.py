@@ -102,7 +102,7 @@ class _Slab:
         if [p.data_ptr() for p in self.alone] != self.addresses:
             self.heal()
         gradients = [leaf.grad for leaf in self.leaves if leaf.grad is not None]
-        if len(gradients) == len(self.leaves):
+        if len(gradients) == len(self.leaves) and not any(row.scattered for row in self.rows):
             torch._foreach_copy_(self.leaf_places, gradients)
             for segment in self.segments:
                 segment.parameter.grad = segment.gradient

@@ -399,3 +399,65 @@ def test_losses_are_a_mapping_in_the_order_of_the_spec() -> None:
     assert {task: float(loss) for task, loss in found.items()} == {"a": 1.0, "b": 2.0, "c": 3.0}
     assert found.stacked.tolist() == [1.0, 2.0, 3.0] and float(found.total) == 6.0
     assert found.weighted({"a": 2.0, "b": 1.0, "c": 0.5}).stacked.tolist() == [2.0, 2.0, 1.5]
+
+
+def test_heads_that_share_a_parameter_with_another_module_are_in_no_group() -> None:
+    model = build_model(spec())
+    model.head("t1").weight = model.head("t0").weight
+    assert [group.tasks for group in model.head_groups()] == [("t2", "t3", "t4", "t5")]
+    tied, x, y = copy.deepcopy(model), *data(model)
+    assert tied.head("t1").weight is tied.head("t0").weight
+    optimizer = torch.optim.SGD(tied.parameters(), lr=0.1)
+    for start in range(0, ROWS, 10):
+        made = tied(x[start : start + 10])
+        torch.stack([F.mse_loss(made[t], y[t][start : start + 10]) for t in tied.tasks]).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    batches = [(x[i : i + 10], {t: v[i : i + 10] for t, v in y.items()}) for i in range(0, ROWS, 10)]
+    Trainer(model, epochs=1, optimizer={"type": "sgd", "lr": 0.1}, progress=False).fit(batches)
+    for found, expected in zip(model.parameters(), tied.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batches_of_which_some_are_learnt_as_one_and_some_apart_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels of unlike shapes, as a loader may give them, can't lie side by side: such a batch is learnt apart."""
+    model = build_model(spec(outputs=1))
+    x, y = data(model)
+    batches = [(x[i : i + 10], {t: v[i : i + 10] for t, v in y.items()}) for i in range(0, ROWS, 10)]
+    seen: list[bool] = []
+    joined = Together.joined
+
+    def sometimes(self: Together, batch: Any) -> Any:
+        seen.append(len(seen) % 2 == 0)
+        return joined(self, batch) if seen[-1] else batch
+
+    monkeypatch.setattr(Together, "joined", sometimes)
+    assert_the_same(model, batches, monkeypatch, accumulate=2)
+    assert_the_same(model, batches, monkeypatch)
+
+
+def test_parameters_that_a_callback_replaces_are_taken_up(tmp_path: Any) -> None:
+    class Replace(Callback):
+        def on_step_end(self, trainer: Trainer, losses: Any) -> None:
+            if trainer.step == 2:
+                for p in trainer.model.parameters():
+                    p.data = torch.full_like(p, 0.1)
+            if trainer.step == 3:
+                trainer.model.save(tmp_path / "m")
+                torch.save(trainer.model.state_dict(), tmp_path / "m.pt")
+
+    class InPlace(Callback):
+        def on_step_end(self, trainer: Trainer, losses: Any) -> None:
+            if trainer.step == 2:
+                trainer.model.load_state_dict(
+                    {k: torch.full_like(v, 0.1) for k, v in trainer.model.state_dict().items()}
+                )
+
+    one = build_model(spec())
+    other = copy.deepcopy(one)
+    Trainer(one, max_steps=4, batch_size=10, progress=False, callbacks=[Replace()]).fit(data(one))
+    Trainer(other, max_steps=4, batch_size=10, progress=False, callbacks=[InPlace()]).fit(data(one))
+    for found, expected in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(found, expected)
+    kept, pickled = mtlkit.load(tmp_path / "m").state_dict(), torch.load(tmp_path / "m.pt", weights_only=True)
+    assert all(torch.equal(kept[key], pickled[key]) for key in kept) and kept.keys() == one.state_dict().keys()
