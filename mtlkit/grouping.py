@@ -61,7 +61,7 @@ class HeadGroup:
 
     def run(self, x: Tensor, mask: Mask, sides: Sides) -> list[Tensor]:
         """The outputs of each block, [B, ..., tasks, outputs]."""
-        x = self.heads[0].prepare(x, mask)
+        x = self.heads[0].before_layers(x, mask)
         blocks = self.blocks
         if len(self.linear) == 1:
             weight, bias = sides(self.linear[0], "weight"), sides(self.linear[0], "bias")
@@ -132,7 +132,7 @@ def head_groups(
 
 def _layers(head: Any) -> tuple[list[Any], list[Any]] | None:
     """The layers of a head that declares them, and what those of a group have in common; None where it can't be."""
-    if not declares(type(head), "prepare") or watched(head):
+    if not declares(type(head), "before_layers") or not hasattr(head, "layers") or watched(head):
         return None
     layers: list[Any] = []
     kinds: list[Any] = [type(head)]

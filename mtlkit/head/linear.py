@@ -23,8 +23,8 @@ class Linear(nn.Linear):
     def layers(self) -> tuple[nn.Module, ...]:
         return (self,)
 
-    def prepare(self, x: Tensor, mask: Mask = None) -> Tensor:
+    def before_layers(self, x: Tensor, mask: Mask = None) -> Tensor:
         return pool(x, mask, self.pool)  # [B, D]
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
-        return F.linear(self.prepare(x, mask), self.weight, self.bias)  # [B, outputs]
+        return F.linear(self.before_layers(x, mask), self.weight, self.bias)  # [B, outputs]

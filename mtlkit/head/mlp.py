@@ -39,8 +39,8 @@ class MLP(nn.Module):
         self.pool: Pool = pool
         self.output_shape = (outputs,)
 
-    def prepare(self, x: Tensor, mask: Mask = None) -> Tensor:
+    def before_layers(self, x: Tensor, mask: Mask = None) -> Tensor:
         return pool(x, mask, self.pool)  # [B, D]
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
-        return self.layers(self.prepare(x, mask))  # [B, outputs]
+        return self.layers(self.before_layers(x, mask))  # [B, outputs]

@@ -28,7 +28,7 @@ class Token(nn.Linear):
     def layers(self) -> tuple[nn.Module, ...]:
         return (self.dropout, self)
 
-    def prepare(self, x: Tensor, mask: Mask = None) -> Tensor:
+    def before_layers(self, x: Tensor, mask: Mask = None) -> Tensor:
         return x
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
