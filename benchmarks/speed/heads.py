@@ -11,6 +11,7 @@ from benchmarks.speed.measure import Case, Row, Setting, measured
 from benchmarks.speed.problem import Problem
 
 ROWS, MISSING = 2_048, 0.2
+# Of linear heads under squared errors; other losses take longer than the heads.
 TARGETS = {10: 1 / 2.5, 100: 1 / 15, 1000: 1 / 30}
 WITH_MISSING = 1.3
 KINDS: dict[str, dict[str, Any]] = {
@@ -33,10 +34,10 @@ def _cases(device: str) -> Iterator[Case]:
         yield with_missing(f"{tasks:,} heads, 20 % NaN", whole)
     for name, task in KINDS.items():
         whole = Problem(spec([task] * 100), ROWS, device=device)
-        yield compared(f"100 heads, {name}", whole, _PEERS, {"loop": TARGETS[100]})
+        yield compared(f"100 heads, {name}", whole, _PEERS, {})
         yield with_missing(f"100 heads, {name}, 20 % missing", whole)
     uneven = Problem(spec([{"outputs": 1 + i % 8} for i in range(100)]), ROWS, device=device)
-    yield compared("100 heads of 1 to 8 outputs", uneven, _PEERS, {"loop": TARGETS[100]})
+    yield compared("100 heads of 1 to 8 outputs", uneven, _PEERS, {})
 
 
 def with_missing(name: str, whole: Problem) -> Case:
