@@ -62,14 +62,18 @@ class HeadGroup:
     def run(self, x: Tensor, mask: Mask, sides: Sides) -> list[Tensor]:
         """The outputs of each block, [B, ..., tasks, outputs]."""
         x = self.heads[0].before_layers(x, mask)
+        if len(self.linear) > 1:
+            return [run_on_one(self.rows, x, sides).transpose(0, 1)]
+        for index, row in enumerate(self.rows):
+            if index == self.linear[0]:
+                weight = sides(index, "weight")
+                assert weight is not None
+                x = F.linear(x, weight, sides(index, "bias"))  # [B, ..., all outputs]
+            else:
+                x = row[0](x)
         blocks = self.blocks
-        if len(self.linear) == 1:
-            weight, bias = sides(self.linear[0], "weight"), sides(self.linear[0], "bias")
-            assert weight is not None
-            made = F.linear(x, weight, bias)  # [B, ..., all outputs]
-            parts = [made] if len(blocks) == 1 else made.split([len(tasks) * width for tasks, width in blocks], -1)
-            return [part.unflatten(-1, (len(tasks), width)) for part, (tasks, width) in zip(parts, blocks, strict=True)]
-        return [run_on_one(self.rows, x, sides).transpose(0, 1)]
+        parts = [x] if len(blocks) == 1 else x.split([len(tasks) * width for tasks, width in blocks], -1)
+        return [part.unflatten(-1, (len(tasks), width)) for part, (tasks, width) in zip(parts, blocks, strict=True)]
 
 
 @dataclass(eq=False)
@@ -149,6 +153,9 @@ def _layers(head: Any) -> tuple[list[Any], list[Any]] | None:
         kinds += of
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if not linear or not all(map(_plain, linear)):
+        return None
+    if any(isinstance(layer, nn.Flatten) for layer in layers[layers.index(linear[0]) :]):
+        # Behind the first product the outputs of all lie side by side.
         return None
     if len(linear) > 1:
         # The last layer's number of outputs is free only where no other is run as a batch.

@@ -461,3 +461,32 @@ def test_parameters_that_a_callback_replaces_are_taken_up(tmp_path: Any) -> None
         assert torch.equal(found, expected)
     kept, pickled = mtlkit.load(tmp_path / "m").state_dict(), torch.load(tmp_path / "m.pt", weights_only=True)
     assert all(torch.equal(kept[key], pickled[key]) for key in kept) and kept.keys() == one.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("layers", "grouped"),
+    [
+        (lambda n, k: nn.Sequential(nn.Linear(n, k), nn.Sigmoid()), True),
+        (lambda n, k: nn.Sequential(nn.Tanh(), nn.Linear(n, k, bias=False), nn.LeakyReLU(0.3)), True),
+        (lambda n, k: nn.Sequential(nn.Tanh(), nn.Linear(n, 5), nn.GELU(), nn.Linear(5, k), nn.Sigmoid()), True),
+        (lambda n, k: nn.Sequential(nn.Linear(n, k), nn.Flatten()), False),
+        (lambda n, k: nn.Sequential(nn.Linear(n, k), nn.Softmax(1)), False),
+        (lambda n, k: nn.Sequential(nn.LayerNorm(n), nn.Linear(n, k)), False),
+    ],
+)
+def test_heads_of_ones_own(layers: Any, grouped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(nn.Module):
+        def __init__(self, input_shape: Any, outputs: int) -> None:
+            super().__init__()
+            self.layers = layers(input_shape[0], outputs)
+
+        def before_layers(self, x: Tensor, mask: Any = None) -> Tensor:
+            return x * 2
+
+        def forward(self, x: Tensor, mask: Any = None) -> Tensor:
+            made: Tensor = self.layers(self.before_layers(x, mask))
+            return made
+
+    heads.register("own")(Own)
+    model = build_model(spec("own"))
+    assert_the_same(model, data(model, 0.1), monkeypatch, grouped)
