@@ -44,17 +44,20 @@ class Timm(Backbone):
             size = arguments["img_size"] = _fixed_size(input_shape, model)
         if features == "map":
             arguments["global_pool"] = ""
-        made = _create(model, arguments, pretrained and not building_on_meta())
+        loads = pretrained and not building_on_meta()
+        made, made_of = _create(model, arguments, loads), (_factory(model), model, loads, *sorted(arguments.items()))
         prefix = getattr(made, "num_prefix_tokens", 0)
         arrange = partial(_map, model, size, prefix) if features == "map" else partial(_vector, model)
-        super().__init__(made, input_shape, native=size, name=model, arrange=arrange)
+        super().__init__(made, input_shape, made_of=made_of, native=size, name=model, arrange=arrange)
 
 
 def _config(model: str, pretrained: bool) -> Any:
     """What timm knows about a model: its input size and where its weights lie."""
     import timm
 
-    check_name(model, timm.list_models() + timm.list_models(pretrained=True), "timm")
+    # To list all takes longer than to make a small model.
+    if model not in timm.list_models(model) + timm.list_models(model, pretrained=True):
+        check_name(model, timm.list_models() + timm.list_models(pretrained=True), "timm")
     # A model that the user added to timm's list may lack one.
     config: Any = timm.models.get_pretrained_cfg(model) or timm.models.PretrainedCfg()
     if pretrained and not config.has_weights:
@@ -70,6 +73,13 @@ def _fixed_size(input_shape: Shape, model: str) -> Size:
             "the input, or take a convolutional model such as 'resnet18'"
         )
     return height, width
+
+
+def _factory(model: str) -> Callable[..., Any]:
+    """What timm makes a model with. Users may register another one by the same name."""
+    import timm
+
+    return timm.model_entrypoint(model)
 
 
 def _create(model: str, arguments: dict[str, Any], pretrained: bool) -> nn.Module:

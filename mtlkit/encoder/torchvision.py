@@ -44,7 +44,8 @@ class Torchvision(Backbone):
             _set_channels(made, channels, loads)
         if isinstance(made, torchvision.models.VisionTransformer):
             made = _chain(made)
-        super().__init__(made, input_shape, native=native, name=model)
+        made_of = (torchvision.models.get_model_builder(model), loads, *sorted(arguments.items()))
+        super().__init__(made, input_shape, made_of=made_of, native=native, name=model)
 
 
 def _arguments(model: str, input_shape: Shape, pretrained: bool) -> tuple[dict[str, Any], Size]:
