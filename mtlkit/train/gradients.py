@@ -223,8 +223,7 @@ class FeatureGradients(Gradients):
         """Values [..., n] as those of each root [..., B, ...], where rows are crossings."""
         roots = self.border.roots
         parts = values.split([root.numel() for root in roots.values()], dim=-1)
-        shapes = {source: (*values.shape[:-1], *root.shape) for source, root in roots.items()}
-        return {source: part.reshape(shapes[source]) for source, part in zip(roots, parts, strict=True)}
+        return {source: _shaped(part, root) for (source, root), part in zip(roots.items(), parts, strict=True)}
 
     def _send(self, gradients: Mapping[str, Tensor]) -> None:
         sendable = [source for source, root in self.border.roots.items() if source in gradients and root.requires_grad]
@@ -252,5 +251,14 @@ def _matrix(features: Sequence[Tensor], rows: Sequence[Sequence[Tensor | None]])
     for row, gradients in zip(matrix, rows, strict=True):
         # Each gradient is copied once: with many tasks these are the largest tensors of a step.
         for part, x, gradient in zip(row.split(sizes), features, gradients, strict=True):
-            _ = part.zero_() if gradient is None else part.view(x.shape).copy_(gradient)
+            _ = part.zero_() if gradient is None else _shaped(part, x).copy_(gradient)
     return matrix
+
+
+def _shaped(values: Tensor, like: Tensor) -> Tensor:
+    """Values [..., n] as [..., *shape], in the order in which those of `like` lie, to be copied in one go."""
+    leading = values.shape[:-1]
+    if like.ndim == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last):
+        batch, channels, height, width = like.shape
+        return values.reshape(*leading, batch, height, width, channels).movedim(-1, -3)
+    return values.reshape(*leading, *like.shape)

@@ -23,13 +23,16 @@ from mtlkit.train.kept import Kept, evaluating
 
 def images(model: Model) -> frozenset[str]:
     """The inputs [B, C, H, W] that encoders with convolutions read, if the model takes them laid out so."""
+    pictures = {name for name, one in model.graph.inputs.items() if len(one.shape) == 3}
+    if not pictures:
+        return frozenset()
     convolving = [
         encoder
         for name, encoder in model.graph.encoders.items()
         if any(isinstance(module, nn.Conv2d) for module in model.scheme(name).modules())
     ]
     read = {source for encoder in convolving for source in encoder.sources}
-    names = frozenset(name for name, one in model.graph.inputs.items() if name in read and len(one.shape) == 3)
+    names = frozenset(pictures & read)
     return names if names and _bears(model, names) else frozenset()
 
 
