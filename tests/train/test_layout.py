@@ -35,24 +35,21 @@ def test_only_what_convolutions_read_is_laid_out() -> None:
     assert images(build_model({"inputs": inputs, "encoders": encoders, "tasks": tasks})) == {"picture"}
 
 
-@pytest.mark.parametrize(
-    "balancer", ["sum", *({"type": n, "at": "features"} for n in ("upgrad", "trimmed_mean", "krum"))], ids=str
-)
+@pytest.mark.parametrize("name", ["sum", "upgrad", "trimmed_mean", "krum"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_training_is_the_same(name: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     encoder = {"type": "cnn", "channels": [4, 6], "norm": "batch"}
     one = build_model({"input": [channels, 8, 8], "encoder": encoder, "tasks": TASKS})
     other = copy.deepcopy(one)
-    x, y = (
-        torch.randn(40, channels, 8, 8),
-        {"a": torch.randn(40, 2), "b": torch.randint(3, (40,)), "c": torch.randn(40, 1)},
-    )
+    x = torch.randn(40, channels, 8, 8)
+    y = {"a": torch.randn(40, 2), "b": torch.randint(3, (40,)), "c": torch.randn(40, 1)}
     how: dict[str, Any] = {"optimizer": {"type": "sgd", "lr": 0.05}, "batch_size": 10, "epochs": 2, "progress": False}
-    found = Trainer(one, balancer=balancer, **how).fit((x, y))
+    how["balancer"] = name if name == "sum" else {"type": name, "at": "features"}
+    found = Trainer(one, **how).fit((x, y))
     with monkeypatch.context() as patch:
         patch.setattr(learner, "images", lambda model: frozenset())
-        expected = Trainer(other, balancer=balancer, **how).fit((x, y))
+        expected = Trainer(other, **how).fit((x, y))
     assert found.epochs[-1]["loss"] == pytest.approx(expected.epochs[-1]["loss"], rel=1e-4)
     for key, value in other.state_dict().items():
         torch.testing.assert_close(one.state_dict()[key], value, rtol=1e-3, atol=1e-4)
