@@ -14,8 +14,8 @@ from mtlkit.testing import check_model, check_sharing
 
 SCHEMES = [entry.name for entry in sharings.entries() if entry.owner == "built-in"]
 IMAGE = (3, 32, 32)
-# timm's own models for tests are cut into the same stages as resnet18 and vit_tiny, with a thirtieth of the parameters or
-# less. The last is larger, and adds layers kept of a classifier: five tasks are left to the others.
+# timm's own models for tests are cut into the same stages as resnet18 and vit_tiny, with far fewer parameters. The last
+# is larger, and adds layers kept of a classifier: five tasks are left to the others.
 BACKBONES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "resnet": ({"type": "timm", "model": "test_resnet"}, (1, 2, 5)),
     "vit": ({"type": "timm", "model": "test_vit"}, (1, 2, 5)),
