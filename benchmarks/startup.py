@@ -1,62 +1,113 @@
-"""What it takes to begin: `python -m benchmarks.startup`, from the root, prints milliseconds as Markdown.
+"""How long it takes to start and to build: `python -m benchmarks.startup`, from the root.
 
-Each is the median of fresh processes that take turns; "import mtlkit" is what it adds to `import torch`, from the clock
-within the process. Models are built in one process, the first of which pays for what is imported when it is needed.
+It prints a Markdown table of seconds; `figures()` has them as a dict. Commands and imports each run in a new process.
+All of a kind take turns, and a figure is the median of its turns. `python -X importtime -m mtlkit --help` tells which
+import takes what.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from statistics import median
+from typing import Any
 
-ROUNDS = 5
-_IMPORT = """
-import time
 import torch
-begun = time.perf_counter()
-import mtlkit
-print((time.perf_counter() - begun) * 1e3)
-"""
-_BUILD = """
-import time
-import mtlkit
-mtlkit.build_model()
-for tasks in (10, 100, 1_000, 10_000):
-    named = {f"t{i}": {"outputs": 3} for i in range(tasks)}
-    begun = time.perf_counter()
-    mtlkit.build_model({"input": [10], "encoder": {"type": "linear", "features": 20}, "tasks": named})
-    print((time.perf_counter() - begun) * 1e3)
-"""
-_COMMANDS = {"mtlkit --help, ms": ["--help"], "mtlkit plugins, ms": ["plugins"]}
+
+from mtlkit import build_model, check_spec
+
+# Targets, in seconds: 0.5 for help and plugins, torch's own and 0.3 for an import of both, 0.5 for a thousand tasks.
+_ROUNDS = 7
+_TASKS = (10, 100, 1_000, 10_000)
+_SHARINGS = ("hard", "none", "soft", "cross_stitch", "nddr", "mtan")
+_COLUMNS = 10
+
+Figures = dict[str, dict[str, float]]
 
 
-def figures() -> dict[str, float]:
-    """Milliseconds by what they are of."""
-    found: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        for name, arguments in _COMMANDS.items():
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "mtlkit", *arguments], check=True, capture_output=True)
-            found.setdefault(name, []).append((time.perf_counter() - begun) * 1e3)
-        found.setdefault("import mtlkit after torch, ms", []).extend(_printed(_IMPORT))
-        for tasks, value in zip(("10", "100", "1,000", "10,000"), _printed(_BUILD), strict=True):
-            found.setdefault(f"build_model of {tasks} tasks, ms", []).append(value)
-    return {name: round(median(values), 1) for name, values in found.items()}
+def figures(rounds: int = _ROUNDS) -> Figures:
+    """Seconds, by kind and case."""
+    with tempfile.TemporaryDirectory() as folder:
+        plugin = _plugin(Path(folder))
+        commands = {
+            "mtlkit --help": _process("-m", "mtlkit", "--help"),
+            "mtlkit plugins": _process("-m", "mtlkit", "plugins"),
+            "mtlkit plugins, one more installed": _process("-m", "mtlkit", "plugins", path=plugin),
+        }
+        imports = {
+            "nothing": _process("-c", ""),
+            "torch": _process("-c", "import torch"),
+            "mtlkit": _process("-c", "import mtlkit"),
+            "torch and mtlkit": _process("-c", "import torch, mtlkit"),
+            "torch and what builds models": _process("-c", "import torch, mtlkit; mtlkit.build_model"),
+        }
+        found = {"seconds of a command": _medians(commands, rounds), "seconds to import": _medians(imports, rounds)}
+    checks = {f"{count:,} tasks": _with(check_spec, _heads(count)) for count in _TASKS}
+    builds = {f"{count:,} tasks": _with(build_model, _heads(count)) for count in _TASKS}
+    backbones = {f"resnet18, {_COLUMNS} tasks, {name}": _with(build_model, _columns(name)) for name in _SHARINGS}
+    return {
+        **found,
+        "seconds to check a spec": _medians(checks, rounds),
+        "seconds to build": _medians({**builds, **backbones}, rounds),
+    }
 
 
-def _printed(program: str) -> list[float]:
-    """The numbers that a program prints in a process of its own."""
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    return [float(line) for line in run.stdout.split()]
+def table(found: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures as a Markdown table."""
+    rows = [f"| {kind} | {case} | {value:.3f} |" for kind, cases in found.items() for case, value in cases.items()]
+    return "\n".join(["| | | median |", "|---|---|---:|", *rows])
 
 
-def main() -> None:
-    lines = ["| what | ms |", "|---|---:|"]
-    lines += [f"| {name.removesuffix(', ms')} | {value:,.1f} |" for name, value in figures().items()]
-    sys.stdout.write("\n".join(lines) + "\n")
+def _medians(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The seconds of each case, which take turns after one that is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in cases}
+    for name in _turns(cases, rounds):
+        started = time.perf_counter()
+        cases[name]()
+        found[name].append(time.perf_counter() - started)
+    return {name: median(seconds[1:]) for name, seconds in found.items()}
+
+
+def _turns(cases: Iterable[str], rounds: int) -> list[str]:
+    # Every other round backwards, so that a machine that slows down or warms up favours none.
+    there = [*cases]
+    return [name for number in range(rounds + 1) for name in (reversed(there) if number % 2 else there)]
+
+
+def _process(*arguments: str, path: str = "") -> Callable[[], object]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH")]))}
+    return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=environment)
+
+
+def _plugin(folder: Path) -> str:
+    """The metadata of an installed package that registers an encoder."""
+    metadata = folder / "mtlkit_startup-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mtlkit-startup\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[mtlkit.encoders]\nstartup = no_such_module:Encoder\n")
+    return str(folder)
+
+
+def _with(function: Callable[[Any], object], spec: dict[str, Any]) -> Callable[[], object]:
+    return lambda: function(spec)
+
+
+def _heads(count: int) -> dict[str, Any]:
+    tasks = {f"t{i}": {"outputs": 3, "loss": "mse"} for i in range(count)}
+    return {"input": [10], "encoder": "linear", "tasks": tasks}
+
+
+def _columns(sharing: str) -> dict[str, Any]:
+    encoder = {"type": "timm", "model": "resnet18"}
+    tasks = {f"t{i}": {"outputs": 3} for i in range(_COLUMNS)}
+    return {"input": [3, 32, 32], "encoder": encoder, "sharing": sharing, "tasks": tasks}
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    sys.stdout.write(table(figures()) + "\n")
