@@ -27,6 +27,8 @@ from mtlkit.train.layout import channels_last, images
 _BEST = {"cpu": 2 * 2**20}
 _BEST_ELSEWHERE = 64 * 2**20
 _MOST = 8192
+# Bytes of what all modules give, all together.
+_HELD = 2**30
 # As many as every trunk takes without waste, and no more than the user trains on at once.
 _FEW = 64
 # What was found of a model for inputs of a kind.
@@ -83,7 +85,10 @@ def rows_at_once(model: Model, first: Mapping[str, Tensor], least: int) -> int:
         model(first)
     a_row = max(1, *largest, *(value.numel() * value.element_size() for value in first.values())) / found
     device = next(iter(first.values())).device.type
-    return max(least, min(_MOST, int(_BEST.get(device, _BEST_ELSEWHERE) / a_row)))
+    best = int(_BEST.get(device, _BEST_ELSEWHERE) / a_row)
+    # Where all tasks' features are held at once, they are to fit too, each module's output counted.
+    fitting = int(_HELD * found / max(1, sum(largest)))
+    return max(least, min(_MOST, best, fitting))
 
 
 @contextmanager

@@ -134,3 +134,12 @@ def test_a_plugin_that_insists_on_the_usual_layout_of_images_works() -> None:
     trainer.fit(examples, examples)
     assert trainer.predict(examples[0])["a"].shape == (200, 1)
     assert not layout.images(model) and layout.images(model_of("cnn")) == {"input"}
+
+
+def test_what_all_tasks_hold_at_once_is_bounded() -> None:
+    tasks = {f"t{i}": {"outputs": 1} for i in range(300)}
+    encoder = {"type": "mlp", "hidden": [128]}
+    model = build_model({"input": [4], "encoder": encoder, "sharing": "none", "tasks": tasks}).eval()
+    rows = rows_at_once(model, {"input": torch.randn(8, 4)}, 16)
+    # The hidden layer of each of the 300 columns takes 512 bytes a row, and is seen as that of several modules.
+    assert 2**30 // (300 * 512 * 6) < rows < 2**30 // (300 * 512)
