@@ -30,7 +30,7 @@ from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
 from mtlkit.train.checks import checked_inputs
-from mtlkit.train.compiled import compiled, told
+from mtlkit.train.compiled import Asked, Compiled, mode, told
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
 from mtlkit.train.examples import (
     Batches,
@@ -72,8 +72,9 @@ class Trainer:
         clip_norm: the largest norm of the gradient of all parameters together.
         accumulate: batches whose mean gradient makes one optimiser step.
         precision: "fp32", or "bf16" or "fp16" mixed precision.
-        compile: run the model through `torch.compile`, which pays for large models and long runs: its first steps take
-            minutes rather than milliseconds. Heads are not trained as one then.
+        compile: train the model through `torch.compile`, which pays for large models and long runs: its first steps
+            take seconds to minutes rather than milliseconds. True, or one of torch's modes, "reduce-overhead" or
+            "max-autotune"; on a GPU True uses CUDA graphs where it can (see `mtlkit.train.compiled.mode`).
         seed: where the order of the data, dropout and every other random draw come from.
         out_dir: a folder for history.jsonl.
         patience: epochs without a lower validation loss before training stops; the weights of the best epoch are
@@ -103,7 +104,7 @@ class Trainer:
         clip_norm: Positive | None = None,
         accumulate: _Count = 1,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-        compile: bool = False,
+        compile: Asked = False,
         seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
         out_dir: str | None = None,
         patience: _Count | None = None,
@@ -121,7 +122,7 @@ class Trainer:
         self.callbacks = [checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
         self.accelerator = made_accelerator(precision)
         self.balancer = made_balancer(self.settings["balancer"], model)
-        self.places = Places(model, compile)
+        self.places = Places(model, bool(compile))
         self.places.check(self.balancer, self.settings["balancer"]["type"], precision)
         self._check_sampler()
         self.history = History()
@@ -130,7 +131,7 @@ class Trainer:
         self.at_end = ExitStack()
         """What is to be undone when the current fit ends, also by an error (for callbacks)."""
         self._stop_reason = ""
-        self._run = compiled(model) if compile else model
+        self._run = self._compiled() if compile else model
 
     def fit(self, train: Any, valid: Any = None) -> History:
         """Train, and validate after each epoch where there are validation data.
@@ -234,7 +235,7 @@ class Trainer:
             SpecError: the balancer can't work on what is left to train.
         """
         if self.places.outdated:
-            self.places = Places(self.model, self.settings["compile"])
+            self.places = Places(self.model, bool(self.settings["compile"]))
             self.places.check(self.balancer, self.settings["balancer"]["type"], self.settings["precision"])
         return self.places
 
@@ -262,7 +263,7 @@ class Trainer:
 
     def _together(self, data: Batches | OwnBatches) -> Together:
         """The heads that are trained as one; none where tasks have data, gradients or failures of their own."""
-        apart = isinstance(data, OwnBatches) or self.settings["compile"] or self.balancer.at is not None
+        apart = isinstance(data, OwnBatches) or self.balancer.at is not None
         # What is skipped is to be as if it were absent, to the bit.
         apart = apart or self.settings["nonfinite"] == "skip_task"
         together = Together(self.model, [] if apart else self.model.head_groups())
@@ -270,6 +271,14 @@ class Trainer:
             data.put_together(together.losses)
             data.pinned = self.accelerator.device.type == "cuda"
         return together
+
+    def _compiled(self) -> Compiled:
+        settings, device = self.settings, self.accelerator.device.type
+        asked = settings["compile"]
+        how, why = mode(asked, device, self.balancer, settings["accumulate"], bool(self.callbacks))
+        if asked is not True and how != asked:
+            warnings.warn(f"compile: {how!r} in place of {asked!r}: {why}", stacklevel=3)
+        return Compiled(self.model, how)
 
     def _batches(self, data: Any) -> Batches:
         """Batches of data that nothing is learned from."""
