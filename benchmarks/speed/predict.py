@@ -13,7 +13,7 @@ from torch import Tensor
 
 import mtlkit
 from benchmarks.speed.images import TASKS
-from benchmarks.speed.loops import apart, compare
+from benchmarks.speed.loops import compare, images_last
 from benchmarks.speed.measure import Case, Row, Setting, measured
 from benchmarks.speed.modules import Apart
 from benchmarks.speed.problem import Problem
@@ -33,7 +33,7 @@ SPECS: dict[str, dict[str, Any]] = {
 def rows(setting: Setting) -> Iterator[Row]:
     for name, spec in SPECS.items():
         problem = Problem(spec, ROWS, device=setting.device)
-        trainer, plain = mtlkit.Trainer(problem.model, progress=False), apart(problem).eval()
+        trainer, plain = mtlkit.Trainer(problem.model, progress=False), images_last(problem).eval()
         size = fastest(plain, problem, CNN_SIZES if name == "small CNN" else SIZES)
         for row in measured("predict", _case(f"predict, {name}", problem, trainer, plain, size), setting):
             yield replace(row, raw={**row.raw, "batch size of the bare loop": [float(size)]})
