@@ -134,8 +134,14 @@ def test_a_row_is_told_in_a_line() -> None:
     assert line(_rows()[2]) == "cpu, 1 thread: 10 heads: not measured: it failed"
 
 
-def test_figures_of_start_up_are_told_by_their_path() -> None:
-    assert [*startup.flat({"build": {"10": 0.5, "what": "s"}, "import": 2})] == [("build, 10", 0.5), ("import", 2.0)]
+def test_figures_of_start_up_are_told_by_kind_and_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "benchmarks.startup.figures", lambda rounds: {"build": {"10 tasks": 0.5}, "commands": {"a": 2.0}}
+    )
+    assert [(row.case, row.mtlkit, row.unit) for row in startup.rows(SETTING)] == [
+        ("build, 10 tasks", 0.5, "s"),
+        ("commands, a", 2.0, "s"),
+    ]
 
 
 @pytest.mark.slow
