@@ -199,7 +199,7 @@ class Packed:
         made = [{**group} for group in groups]
         for index, group in enumerate(made):
             small = [p for p in group["params"] if pack and _movable(p) and stored[p.untyped_storage().data_ptr()] == 1]
-            small = [p for p in small if p.device == small[0].device]
+            small = [p for p in small if (p.device, p.dtype) == (small[0].device, small[0].dtype)]
             movable = {id(p) for p in small}
             mine = [row for row in rows if movable.issuperset(map(id, row.members))]
             in_rows = {id(p) for row in mine for p in row.members}

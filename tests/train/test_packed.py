@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,52 +13,126 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mtlkit.train.optimizer import _OPTIMIZERS
+from mtlkit.train.optimizer import _OPTIMIZERS, _SCHEDULERS, make_scheduler
 from mtlkit.train.packed import Packed, Row
 
 SHAPES = [(4, 3), (4,), (2, 3), (2,), (1,), (3, 2, 2), (300, 300)]
-OPTIONS: dict[str, dict[str, Any]] = {
-    name: {"lr": 0.01, "weight_decay": 0.1, **({"momentum": 0.9} if name == "sgd" else {})} for name in _OPTIMIZERS
-}
+# The first eight are one row of weights and one of biases, of four heads; the last is large.
+MEMBERS = [(2, 3), (1, 3), (4, 3), (1, 3), (2,), (1,), (4,), (1,)]
+HEADS = 4
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in _OPTIMIZERS),
+    ("adagrad", {"lr_decay": 0.1}),
+    ("adam", {"amsgrad": True, "fused": True}),
+    ("adamw", {"fused": True}),
+    ("rmsprop", {"centered": True, "momentum": 0.9}),
+    ("sgd", {"fused": True}),
+    ("sgd", {"momentum": 0.9, "nesterov": True}),
+]
 
 
-def parameters() -> list[nn.Parameter]:
+def parameters(shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[nn.Parameter]:
     torch.manual_seed(0)
-    return [nn.Parameter(torch.randn(shape)) for shape in SHAPES]
+    return [nn.Parameter(torch.randn(shape)) for shape in shapes]
 
 
-def stepped(optimizer: Any, ps: list[nn.Parameter], presence: list[list[bool]], clip: float | None = None) -> None:
+def grouped(ps: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """Rows and some others in one group, the rest in another; the last parameter is trained along."""
+    heads, others = ps[: len(MEMBERS)], ps[len(MEMBERS) : -1]
+    return [{"params": [*others[:3], *heads], "weight_decay": 0.3}, {"params": others[3:], "weight_decay": 0.1}]
+
+
+def stepped(optimizer: Any, ps: list[nn.Parameter], presence: list[list[bool]]) -> None:
     for number, present in enumerate(presence):
         torch.manual_seed(number)
-        gradients = [torch.randn(p.shape) for p in ps]
+        gradients = [torch.randn_like(p) for p in ps]
         for p, gradient, there in zip(ps, gradients, present, strict=True):
             p.grad = gradient if there else None
         if isinstance(optimizer, Packed):
             assert optimizer.finite()
-            optimizer.step(clip, gathered=True)
+            optimizer.step(gathered=True)
             optimizer.clear()
             assert all(p.grad is None for p in ps)
         else:
-            if clip is not None:
-                torch.nn.utils.clip_grad_norm_(ps, clip)
             optimizer.step()
             optimizer.zero_grad()
 
 
+def state_of(packed: Packed, p: nn.Parameter) -> dict[str, Any]:
+    """What the optimiser knows of one parameter."""
+    for _, slab in packed._slabs:
+        for segment in slab.segments:
+            for index in range(segment.start, segment.stop):
+                if slab.units[index] is p:
+                    begin = slab.offsets[index] - slab.offsets[segment.start]
+                    return {
+                        key: value[begin : begin + p.numel()].view(p.shape)
+                        if isinstance(value, Tensor) and value.shape == segment.parameter.shape
+                        else value
+                        for key, value in packed.optimizer.state[segment.parameter].items()
+                    }
+    return packed.optimizer.state[p]
+
+
+# Of one step: whether the heads are run as one, which of them have labels, and which other parameters have gradients.
+STEP = st.tuples(
+    st.booleans(),
+    st.lists(st.booleans(), min_size=HEADS, max_size=HEADS),
+    st.lists(st.booleans(), min_size=len(SHAPES) + 1, max_size=len(SHAPES) + 1),
+)
+
+
 @pytest.mark.parametrize("clip", [None, 0.5])
-@pytest.mark.parametrize("name", [*_OPTIMIZERS])
-@given(st.lists(st.lists(st.booleans(), min_size=len(SHAPES), max_size=len(SHAPES)), min_size=1, max_size=5))
-@settings(max_examples=8, deadline=None)
-def test_each_is_stepped_as_by_itself(name: str, clip: float | None, presence: list[list[bool]]) -> None:
-    packed_ps, plain_ps = parameters(), parameters()
+@pytest.mark.parametrize(("name", "options"), KINDS, ids=str)
+@given(steps=st.lists(STEP, min_size=1, max_size=5))
+@settings(max_examples=8)
+def test_each_is_stepped_as_by_itself(
+    name: str, options: dict[str, Any], clip: float | None, steps: list[tuple[bool, list[bool], list[bool]]]
+) -> None:
+    """Beside torch's optimiser of all of them: also clipping, decay by group, what never has a gradient, the state."""
+    shapes = [*MEMBERS, *SHAPES, (3,)]
+    ps, plain = parameters(shapes), parameters(shapes)
     kind = _OPTIMIZERS[name]
-    packed = Packed([{"params": packed_ps}], lambda groups: kind(groups, **OPTIONS[name]))
-    stepped(packed, packed_ps, presence, clip)
-    stepped(kind(plain_ps, **OPTIONS[name]), plain_ps, presence, clip)
-    for index, (found, expected) in enumerate(zip(packed_ps, plain_ps, strict=True)):
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
-        if not any(present[index] for present in presence):
-            assert torch.equal(found, parameters()[index])
+    rows = [Row(tuple(ps[:HEADS])), Row(tuple(ps[HEADS : 2 * HEADS]))]
+    packed = Packed(grouped(ps), lambda groups: kind(groups, lr=0.01, **options), ps[-1:], rows)
+    assert packed.rows == rows
+    along = {"params": plain[-1:], "weight_decay": 0.0}
+    optimizer = kind([*grouped(plain), along], lr=0.01, **options)
+    for number, (as_one, labelled, others) in enumerate(steps):
+        before = [p.detach().clone() for p in ps]
+        torch.manual_seed(number)
+        gradients = [torch.randn(shape) for shape in shapes]
+        present = [*labelled, *labelled, *others]
+        for p, q, gradient, there in zip(ps, plain, gradients, present, strict=True):
+            p.grad, q.grad = (gradient, gradient.clone()) if there else (None, None)
+        for row, start in zip(rows, (0, HEADS), strict=True) if as_one else ():
+            for p in row.members:
+                p.grad = None
+            if any(labelled):
+                row.leaf.grad = torch.cat(gradients[start : start + HEADS])
+            if not all(labelled):
+                row.spread(i for i in range(HEADS) if labelled[i])
+        for row in () if as_one else rows:
+            row.scattered = True
+        packed.step(clip)
+        packed.clear()
+        assert all(p.grad is None for p in packed.holders)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(plain[:-1], clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        for p, then, there in zip(ps, before, present, strict=True):
+            assert there or torch.equal(p, then)
+    for index, (found, expected) in enumerate(zip(ps, plain, strict=True)):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7, msg=lambda m, i=index: f"{i}: {m}")
+        mine, theirs = state_of(packed, found), optimizer.state[expected]
+        assert mine.keys() == theirs.keys(), index
+        for key, value in theirs.items():
+            torch.testing.assert_close(mine[key], value, rtol=1e-5, atol=1e-7)
+    packed.unpack()
+    for found, expected in zip(ps, plain, strict=True):
+        assert found.untyped_storage().nbytes() == 4 * found.numel()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def adam(groups: list[dict[str, Any]]) -> Optimizer:
@@ -133,6 +208,68 @@ def test_storage_that_something_replaces_is_taken_back_with_its_values() -> None
     packed.unpack()
     assert all(p.untyped_storage().nbytes() == p.numel() * 4 for p in ps)
     torch.testing.assert_close(ps, plain)
+
+
+def test_a_member_of_a_row_whose_storage_is_replaced_is_taken_back_too() -> None:
+    heads = [nn.Linear(3, 2) for _ in range(3)]
+    row = Row(tuple(head.weight for head in heads))
+    packed = Packed([{"params": [p for head in heads for p in head.parameters()]}], adam, rows=[row])
+    heads[1].weight.data = torch.ones(2, 3)
+    packed.heal()
+    assert torch.equal(row.leaf[2:4], torch.ones(2, 3))
+    with torch.no_grad():
+        row.leaf.zero_()
+    assert not any(head.weight.any() for head in heads)
+
+
+def test_other_kinds_of_numbers_stay_what_they_are() -> None:
+    ps = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2).double()), nn.Parameter(torch.ones(2))]
+    packed = Packed([{"params": ps}], adam)
+    stepped(packed, ps, [[True] * 3])
+    assert [p.dtype for p in ps] == [torch.float32, torch.float64, torch.float32]
+    assert sorted(p.numel() for p in packed.optimizer.param_groups[0]["params"]) == [2, 5]
+
+
+def test_frozen_parameters_stay_until_they_are_freed() -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 1)), torch.randn(5, 3)
+    plain = copy.deepcopy(net)
+    packed, optimizer = Packed([{"params": [*net.parameters()]}], adam), adam([{"params": [*plain.parameters()]}])
+    for frozen in (True, True, False, True):
+        for one in (net, plain):
+            one[1].requires_grad_(not frozen)
+            one(x).square().mean().backward()
+        before = net[1].weight.detach().clone()
+        packed.step()
+        packed.clear()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert torch.equal(net[1].weight, before) == frozen
+        for found, expected in zip(net.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "one_cycle", "max_lr": 0.1}, {"type": "step", "step_size": 2}, {"type": "linear"}], ids=str
+)
+def test_a_schedule_moves_the_rate_of_every_segment(part: dict[str, Any]) -> None:
+    ps, plain = parameters(), parameters()
+    packed = Packed([{"params": ps}], adam)
+    optimizer = adam([{"params": plain}])
+    one = make_scheduler(part, packed, 6)
+    kind, of_total = _SCHEDULERS[part["type"]]
+    options = {key: value for key, value in part.items() if key != "type"}
+    other = kind(optimizer, **of_total(6), **options)
+    assert one is not None
+    for number in range(6):
+        # Split behind the first two, joined again never.
+        present = [[index != 2 or number < 2 for index in range(len(ps))]]
+        stepped(packed, ps, present)
+        stepped(optimizer, plain, present)
+        one.step()
+        other.step()
+    for found, expected in zip(ps, plain, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_what_shares_its_storage_stays_where_it_is() -> None:
