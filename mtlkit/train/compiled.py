@@ -76,11 +76,14 @@ class Compiled:
     """
 
     def __init__(self, model: Model, mode: str) -> None:
+        from torch._dynamo import config as dynamo
+        from torch._functorch import config as functorch
+
         # Tasks' gradients may be taken one by one, by a balancer, a callback, or to find the one that isn't finite;
         # a compiled backward pass may else write into what the next task's pass needs.
-        if hasattr(torch._functorch.config, "donated_buffer"):  # torch 2.4 has none
-            torch._functorch.config.donated_buffer = False
-        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, _MOST_GRAPHS)
+        if hasattr(functorch, "donated_buffer"):  # torch 2.4 has none
+            functorch.donated_buffer = False
+        dynamo.cache_size_limit = max(dynamo.cache_size_limit, _MOST_GRAPHS)
         self._model = model
         try:
             self._whole = torch.compile(model, mode=mode, fullgraph=True)
@@ -103,11 +106,19 @@ class Compiled:
             groups.made.clear()
         if self._run is not self._whole:
             return self._run(x, tasks=tasks, **more)
-        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+        from torch._dynamo import exc
 
         try:
             return self._whole(x, tasks=tasks, **more)
-        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+        except getattr(exc, "FailOnRecompileLimitHit", ()):  # torch 2.4 has none
+            self._run = self._model
+            warnings.warn(
+                f"compile: this process has compiled more than {_MOST_GRAPHS} graphs, of other models or in other "
+                "fits; this model goes on as without compile. Start another process",
+                stacklevel=2,
+            )
+            return self._run(x, tasks=tasks, **more)
+        except exc.TorchDynamoException as error:
             # If it fails in pieces too, then the error is about those.
             self._run = self._pieces
             outputs = self._run(x, tasks=tasks, **more)
@@ -160,11 +171,12 @@ def _cause(error: Exception) -> str:
 
 def _where(error: Exception, model: Model) -> str:
     """The innermost module of the model in which tracing ended, and its line; "the model" where that isn't known."""
-    forwards = {type(module).__name__: getattr(type(module).forward, "__code__", None) for module in model.modules()}
+    kinds = {type(module) for module in model.modules()}
+    codes = [(kind, getattr(made, "__code__", None)) for kind in kinds for made in vars(kind).values()]
     for frame in reversed(getattr(error, "real_stack", None) or []):
-        for name, code in forwards.items():
+        for kind, code in codes:
             if code is not None and code.co_filename == frame.filename and frame.lineno in _lines(code):
-                return f"{name} ({frame.filename}:{frame.lineno})"
+                return f"{kind.__name__} ({frame.filename}:{frame.lineno})"
     return "the model"
 
 

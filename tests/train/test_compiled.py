@@ -154,6 +154,19 @@ def test_a_model_that_breaks_the_graph_is_trained_and_a_warning_names_the_module
 
 
 @pytest.mark.usefixtures("traced")
+def test_after_many_graphs_it_goes_on_as_it_is_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_MOST_GRAPHS", 1)
+    model, plain, start = model_of(), model_of(), graphs()
+    several = pytest.warns(UserWarning, match="compile: this process has compiled more than 1 graphs")
+    with torch._dynamo.config.patch(recompile_limit=1), several as caught:
+        fitted(model, data_of(32 + 3), compile=True)
+    assert len([w for w in caught if "compile" in str(w.message)]) == 1
+    assert graphs() - start == 1
+    fitted(plain, data_of(32 + 3))
+    assert_alike(plain, model)
+
+
+@pytest.mark.usefixtures("traced")
 def test_many_heads_are_one_group_in_one_graph() -> None:
     model, plain = model_of(tasks=12), model_of(tasks=12)
     assert len(model.head_groups()) == 1
