@@ -154,6 +154,9 @@ def _layers(head: Any) -> tuple[list[Any], list[Any]] | None:
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if not linear or not all(map(_plain, linear)):
         return None
+    if any(module not in linear and (module._parameters or module._buffers) for module in head.modules()):
+        # What the layers read is then not the same for all heads.
+        return None
     if any(isinstance(layer, nn.Flatten) for layer in layers[layers.index(linear[0]) :]):
         # Behind the first product the outputs of all lie side by side.
         return None
