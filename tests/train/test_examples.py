@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mtlkit import DataError, Trainer, build_model
-from mtlkit.train.examples import Batch, batches
+from mtlkit.train import examples
+from mtlkit.train.examples import Batch, TensorBatches, batches
+from mtlkit.train.lossgroup import loss_groups
 
 SPEC: dict[str, Any] = {
     "input": [4],
@@ -81,6 +85,96 @@ def test_shuffled_rows_keep_their_labels() -> None:
     found = read((X, {"value": X[:, :2]}), shuffle=torch.Generator().manual_seed(0))
     x = torch.cat([batch.x["input"] for batch in found])
     assert not torch.equal(x, X) and torch.equal(torch.cat([b.targets["value"] for b in found]), x[:, :2])
+
+
+MANY: dict[str, Any] = {
+    "input": [1],
+    "encoder": {"type": "mlp", "hidden": [3], "norm": "batch"},
+    "tasks": {f"t{i}": {"outputs": 2, "loss": "mae"} for i in range(4)}
+    | {f"c{i}": {"outputs": 3, "loss": "cross_entropy"} for i in range(4)}
+    | {"alone": {"outputs": 1}},
+}
+JOINING = build_model(MANY)
+NOT_JOINING = build_model({**MANY, "encoder": {"type": "mlp", "hidden": [3]}})
+
+
+def numbered(rows: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Rows whose inputs and labels say which they are."""
+    x = torch.arange(rows).float().unsqueeze(1)
+    y = {f"t{i}": torch.cat([x, x + i], 1) for i in range(4)} | {f"c{i}": torch.arange(rows) % 3 for i in range(4)}
+    return x, {**y, "alone": 2 * x}
+
+
+@given(
+    rows=st.integers(1, 70),
+    size=st.integers(1, 24),
+    fetched=st.integers(1, 4000),
+    seed=st.integers(0, 99),
+    joins=st.booleans(),
+    together=st.booleans(),
+)
+def test_shuffled_batches_are_those_of_a_permutation(
+    rows: int, size: int, fetched: int, seed: int, joins: bool, together: bool
+) -> None:
+    """Whatever is fetched at once, and whether labels lie side by side: each row once, in the order that is drawn."""
+    model = JOINING if joins else NOT_JOINING
+    x, y = numbered(rows)
+    found = TensorBatches(model, x, y, size, torch.Generator().manual_seed(seed))
+    if together:
+        found.put_together(loss_groups(model, model.head_groups()))
+        assert len(found.together) == 2 and list(found.targets) == ["alone"]
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(2):
+        starts = [*range(0, rows, size)]
+        if joins and 1 < size < rows and rows % size == 1:
+            starts.pop()
+        order = torch.randperm(rows, generator=generator)
+        expected = [order[start:stop] for start, stop in zip(starts, [*starts[1:], rows], strict=True)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(examples, "_FETCHED", fetched)
+            seen = [*found]
+        assert len(seen) == len(expected) == len(found)
+        for batch, indices in zip(seen, expected, strict=True):
+            assert bool(batch.together) == together and batch.complete == set(model.tasks)
+            assert torch.equal(batch.x["input"], x[indices])
+            apart = batch.apart()
+            assert not apart.together and apart.targets.keys() == y.keys()
+            for task, target in apart.targets.items():
+                assert torch.equal(target, y[task][indices]), task
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_rows_in_their_own_order_are_no_copies(together: bool) -> None:
+    x, y = numbered(10)
+    found = TensorBatches(NOT_JOINING, x, y, 4, None)
+    if together:
+        found.put_together(loss_groups(NOT_JOINING, NOT_JOINING.head_groups()))
+    starts = [0, 4, 8]
+    for start, batch in zip(starts, found, strict=True):
+        mine = [batch.x["input"], *batch.targets.values(), *(labels.values for labels in batch.together.values())]
+        whole = [x, *found.targets.values(), *(labels.values for labels in found.together.values())]
+        for part, values in zip(mine, whole, strict=True):
+            assert torch.equal(part, values[start : start + 4]) and part.data_ptr() == values[start:].data_ptr()
+
+
+def test_the_same_data_in_batches_of_another_size() -> None:
+    x, y = numbered(10)
+    found = TensorBatches(NOT_JOINING, x, y, 4, None)
+    other = found.cut_to(7)
+    assert [len(batch.x["input"]) for batch in other] == [7, 3] and len(other) == 2
+    assert [len(batch.x["input"]) for batch in found] == [4, 4, 2] and other.x is found.x
+
+
+def test_labels_side_by_side_are_complete_where_each_is() -> None:
+    x, y = numbered(10)
+    y["c1"][3], y["alone"][2] = -100, torch.nan
+    for together in (False, True):
+        found = TensorBatches(NOT_JOINING, x, y, 4, None)
+        if together:
+            found.put_together(loss_groups(NOT_JOINING, NOT_JOINING.head_groups()))
+        # Of labels side by side it is known of all tasks at once.
+        gaps = {"alone"} | ({f"c{i}" for i in range(4)} if together else {"c1"})
+        assert found.complete == set(y) - gaps
 
 
 def test_single_examples_are_padded_to_the_longest() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtlkit import Trainer, build_model
+from mtlkit import Trainer, build_model, encoders
 from mtlkit.train import learner
 from mtlkit.train.layout import channels_last, images
 
@@ -21,6 +21,43 @@ def test_values_stay_and_strides_change(channels: int) -> None:
     laid = channels_last({"picture": x, "other": x}, frozenset({"picture"}))
     assert torch.equal(laid["picture"], x) and laid["other"] is x
     assert laid["picture"].stride() == (channels * 24, 1, 6 * channels, channels)
+
+
+def test_a_picture_that_lies_so_already_is_no_copy() -> None:
+    for x in (torch.randn(5, 3, 4, 6).contiguous(memory_format=torch.channels_last), torch.randn(5, 1, 4, 6)):
+        assert channels_last({"picture": x}, frozenset({"picture"}))["picture"].data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_that_are_parts_of_others_keep_their_values(channels: int) -> None:
+    whole = torch.randn(8, channels, 9, 7)
+    for x in (whole[::2], whole[..., 1:5], whole.transpose(2, 3), whole[:1].expand(4, -1, -1, -1), whole[:0]):
+        laid = channels_last({"picture": x}, frozenset({"picture"}))["picture"]
+        assert torch.equal(laid, x)
+        assert not len(x) or laid.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_model_that_insists_on_the_usual_layout_gets_it() -> None:
+    class Insists(torch.nn.Module):
+        output_shape = (4,)
+
+        def __init__(self, input_shape: Any) -> None:
+            super().__init__()
+            self.conv, self.out = torch.nn.Conv2d(3, 2, 1), torch.nn.Linear(128, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.out(self.conv(x).view(len(x), -1))
+            return made
+
+    encoders.register("insists")(Insists)
+    model = build_model({"input": [3, 8, 8], "encoder": "insists", "tasks": TASKS})
+    state, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert images(model) == frozenset()
+    # To try it leaves no trace.
+    assert model.training and torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    y = {"a": torch.randn(4, 2), "b": torch.randint(3, (4,)), "c": torch.randn(4, 1)}
+    Trainer(model, epochs=1, progress=False).fit((torch.randn(4, 3, 8, 8), y))
 
 
 def test_only_what_convolutions_read_is_laid_out() -> None:
