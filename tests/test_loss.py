@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlkit import SpecError, build_model, losses, metrics
+from mtlkit.grouping import declares
+from mtlkit.testing import check_loss
 
 
 @pytest.mark.parametrize(
@@ -85,28 +87,19 @@ def test_default_metrics_fit_their_loss() -> None:
             assert loss.problem in metrics[metric].problems
 
 
-EACH: list[tuple[str, dict[str, Any]]] = [
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in losses),
     ("cross_entropy", {"class_weights": [1.0, 2.0, 0.5]}),
+    ("cross_entropy", {"label_smoothing": 0.3}),
     ("cross_entropy", {"class_weights": [1.0, 2.0, 0.5], "label_smoothing": 0.2}),
     ("bce", {"positive_weight": 3.0}),
+    ("multilabel", {"positive_weight": 0.5}),
     ("huber", {"delta": 0.3}),
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), EACH, ids=str)
-def test_the_loss_of_each_label_makes_up_the_loss(name: str, options: dict[str, Any]) -> None:
-    loss: Any = losses[name](3, **options)
-    torch.manual_seed(0)
-    output = torch.randn(20, 3, requires_grad=True)
-    if loss.labels == "class":
-        target = torch.randint(3, (20,))
-    else:
-        target = torch.randint(2, (20, 3)).float() if loss.problem in ("binary", "multilabel") else torch.rand(20, 3)
-    each, weight = loss.each(output, target), loss.each_weight(target)
-    assert each.shape == (target.shape if loss.labels == "element" else (20,))
-    total = each.sum() / (each.numel() if weight is None else weight.sum())
-    torch.testing.assert_close(total, loss(output, target))
-    (found,) = torch.autograd.grad(total, output)
-    (expected,) = torch.autograd.grad(loss(output, target), output)
-    torch.testing.assert_close(found, expected)
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
+def test_every_loss_is_what_it_says(name: str, options: dict[str, Any]) -> None:
+    check_loss(name, **options)
+    # So that many tasks' are computed as one.
+    assert declares(losses[name], "each")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from mtlkit.testing.balancer import check_balancer
 from mtlkit.testing.common import COMMON_INPUTS, COMMON_TRUNKS
+from mtlkit.testing.loss import check_loss
 from mtlkit.testing.model import check_model
 from mtlkit.testing.module import check_encoder, check_head
 from mtlkit.testing.sharing import check_sharing
@@ -23,6 +24,7 @@ __all__ = [
     "check_balancer",
     "check_encoder",
     "check_head",
+    "check_loss",
     "check_model",
     "check_sharing",
 ]

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mtlkit.build import build_model
 from mtlkit.errors import SpecError
 from mtlkit.feature import Shape, apply, feature_shape, ignores_padding, run_stages, stages_of, takes_mask
-from mtlkit.grouping import declares
 from mtlkit.part import Part, make
 from mtlkit.registry import encoders, heads
+from mtlkit.testing.as_one import check_layers
 from mtlkit.testing.common import COMMON_INPUTS, assert_gradients, assert_shape, close, inputs, part_of, spec_of
 from mtlkit.testing.model import check_model
 from mtlkit.trunk import Trunk
@@ -44,7 +43,8 @@ def check_head(name: str, input_shape: Shape | None = None, outputs: int = 3, **
     """Check a registered head on features of one shape, or on each common kind that it does not refuse.
 
     It gives `outputs` outputs, finite ones, that do not depend on the rest of the batch or on padding, and has the
-    other properties of a module that `check_encoder` lists. One that has `layers` and `before_layers` is made of them.
+    other properties of a module that `check_encoder` lists. One that has `layers` and `before_layers` is made of them,
+    and several of its kind trained as one give what each gives.
     """
     part = part_of(heads, name, options)
     shapes: tuple[Shape, ...] = ((6,), (12, 6), (None, 6), (4, 5, 5)) if input_shape is None else (input_shape,)
@@ -59,7 +59,7 @@ def check_head(name: str, input_shape: Shape | None = None, outputs: int = 3, **
         _check_module(lambda shape=shape: make(heads, part, shape, outputs), shape, f"head {name!r}")  # type: ignore[misc]
         if takes_mask(made):
             _check_head_padding(made, shape, name)
-        _check_layers(made, shape, name)
+        check_layers(made, part, shape, outputs)
     assert accepted, f"head {name!r} refuses every feature shape of {shapes}"
 
 
@@ -144,21 +144,6 @@ def _check_head_padding(head: nn.Module, shape: Shape, name: str) -> None:
         long = head(torch.cat([x, torch.full_like(x[:, :5], 7.0)], 1), longer)
     long = long[:, : short.shape[1]] if short.ndim == 3 else long
     assert close(short, long), f"head {name!r} on {shape}: its outputs depend on padding"
-
-
-def _check_layers(head: Any, shape: Shape, name: str) -> None:
-    """That a head which says what it is made of is just that."""
-    if not declares(type(head), "before_layers"):
-        return
-    head.eval()
-    with torch.no_grad():
-        x = inputs(shape, 3)
-        made = head.before_layers(x, None)
-        for layer in head.layers:
-            made = F.linear(made, head.weight, head.bias) if layer is head else layer(made)
-        assert close(made, head(x)), (
-            f"head {name!r} on {shape}: its layers on before_layers(x) do not equal its forward"
-        )
 
 
 def _accepts(name: str, shape: Shape, options: dict[str, Any]) -> bool:
