@@ -44,8 +44,10 @@ def test_a_model_that_insists_on_the_usual_layout_gets_it() -> None:
         def __init__(self, input_shape: Any) -> None:
             super().__init__()
             self.conv, self.out = torch.nn.Conv2d(3, 2, 1), torch.nn.Linear(128, 4)
+            self.register_buffer("seen", torch.zeros(()))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen += torch.rand(())
             made: torch.Tensor = self.out(self.conv(x).view(len(x), -1))
             return made
 
