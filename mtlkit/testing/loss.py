@@ -44,7 +44,12 @@ def check_loss(name: str, outputs: int = 3, **options: Any) -> None:
 def _check_each(loss: Any, output: Tensor, target: Tensor, mean: Tensor, gradient: Tensor, what: str) -> None:
     """That what it says of each label makes up the loss."""
     labels = getattr(loss, "labels", "row")
+    before = {name: buffer.clone() for name, buffer in loss.named_buffers()}
     each, expected = loss.each(output, target), target.shape if labels == "element" else target.shape[:1]
+    changed = [name for name, buffer in loss.named_buffers() if not torch.equal(buffer, before[name])]
+    assert not changed, (
+        f"{what}: each(output, target) changes {changed}: of many tasks computed at once only one would know"
+    )
     assert isinstance(each, Tensor) and each.shape == expected, (
         f"{what}: each(output, target) gave {_found(each)}, expected {list(expected)}, as many as there are labels"
     )

@@ -171,12 +171,16 @@ def loss_groups(model: Model, groups: Sequence[HeadGroup]) -> list[LossGroup]:
             start = 0
             for _, run in groupby(tasks, key=lambda task: json.dumps(model.graph.tasks[task].loss, sort_keys=True)):
                 names = tuple(run)
-                if len(names) > 1 and all(_alike(model.loss(name)) for name in names):
+                if len(names) > 1 and all(_alike(model.loss(name), model.loss(names[0])) for name in names):
                     made.append(LossGroup(group, block, start, names, model.loss(names[0])))
                 start += len(names)
     return made
 
 
-def _alike(loss: Any) -> bool:
-    """Whether a task's loss does what that of every other task with the same options does, as its `each` says."""
-    return declares(type(loss), "each") and not (watched(loss) or loss._parameters or loss._modules)
+def _alike(loss: Any, other: Any) -> bool:
+    """Whether a task's loss does what that of another task with the same options does, as its `each` says."""
+    if not declares(type(loss), "each") or watched(loss) or loss._parameters or loss._modules:
+        return False
+    # One may have been given other weights by hand.
+    pairs = zip(loss._buffers.values(), other._buffers.values(), strict=True)
+    return all(one is two or (one is not None and two is not None and torch.equal(one, two)) for one, two in pairs)

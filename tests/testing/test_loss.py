@@ -75,6 +75,19 @@ class EachDetached(Squares):
         return ((output - target) * (output - target).detach()).mean(1)
 
 
+class EachRemembers(Squares):
+    def __init__(self, outputs: int) -> None:
+        super().__init__(outputs)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        self.seen += 1
+        return super().each(output, target)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return super().forward(output, target)
+
+
 class Weighted(losses["cross_entropy"]):  # type: ignore[misc]
     """The mean is weighted, and nothing says how."""
 
@@ -121,6 +134,7 @@ class WeightedRight(WeightedOneByOne):
         (EachElement, r"each\(output, target\) gave \[12, 3\], expected \[12\], as many as there are labels"),
         (EachSum, r"each\(output, target\).sum\(\) divided by their number is .*, and its forward gives"),
         (EachDetached, "has another gradient than its forward"),
+        (EachRemembers, r"each\(output, target\) changes \['seen'\]"),
         (Weighted, r"each\(output, target\).sum\(\) divided by their number is"),
         (WeightOfOne, r"each_weight\(target\) gave \[\], expected \[12\]"),
         (WeightedOneByOne, r"weigh\(target\) is 12, and each_weight\(target\).sum\(\) is"),

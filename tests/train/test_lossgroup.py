@@ -187,3 +187,11 @@ def test_a_loss_that_is_watched_keeps_its_tasks_apart() -> None:
     assert groups
     model.loss("t1").register_forward_hook(lambda *_: None)
     assert loss_groups(model, model.head_groups()) == []
+
+
+@pytest.mark.parametrize("part", [{"type": "bce", "positive_weight": 2.0}, {"type": "bce"}], ids=str)
+def test_a_loss_that_was_given_another_weight_keeps_its_tasks_apart(part: dict[str, Any]) -> None:
+    model, groups = made(part)
+    assert groups
+    model.loss("t1").positive_weight = torch.tensor(5.0)
+    assert loss_groups(model, model.head_groups()) == []
