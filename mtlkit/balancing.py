@@ -101,6 +101,10 @@ class Balancer(nn.Module):
     nonnegative: bool = False
     """Whether it needs losses that are never negative."""
 
+    losses_alone: ClassVar[bool] = False
+    """Whether its `backward` takes no gradient but that of one scalar of the losses. Heads may then be trained as one,
+    whose parameters have no gradients of their own. A class that overrides `backward` says it anew."""
+
     needs_matrix: ClassVar[bool] = False
     """Whether it needs the rows themselves, not only their inner products."""
 
@@ -161,6 +165,8 @@ class Balancer(nn.Module):
 
 class LossBalancer(Balancer):
     """Combines the losses into one, whose gradient is that of every parameter."""
+
+    losses_alone = True
 
     def backward(self, step: Step) -> None:
         tasks = tuple(step.losses)

@@ -1,6 +1,6 @@
 """Heads of one kind on the same features, run as one: one product a layer for all of them.
 
-    groups = Groups(head_groups(model))          # of linear heads, or of MLPs of equal widths
+    groups = Groups(tuple(model.head_groups()))  # of linear heads, or of MLPs of equal widths
     outputs = model(x, groups=groups)            # the outputs of the tasks that are in no group
     groups.made[groups.groups[0]]                # those of its tasks: [B, ..., tasks, outputs] for each width
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as torch_module
 
 from mtlkit.batching import Row, Sides, looked_at, run_on_one, side_by_side
 from mtlkit.feature import Mask
@@ -104,6 +105,9 @@ def head_groups(
         common: the features that all tasks read alike.
         few: fewer heads than this are no group; as measured if left out.
     """
+    # Torch's own name, so that another may take its place.
+    if getattr(torch_module, "_has_any_global_hook", lambda: True)():
+        return []
     kinds: dict[str, list[Task]] = {}
     read = {source for node in graph.order for source in node.sources}
     known = set(common)
@@ -122,6 +126,8 @@ def head_groups(
             continue
         tasks = sorted(tasks, key=lambda task: (task.outputs, json.dumps(task.loss, sort_keys=True)))
         names = tuple(task.name for task in tasks)
+        if not all(_same_head(heads[name], heads[names[0]]) for name in names):
+            continue
         groups.append(
             HeadGroup(
                 tasks[0].on,
@@ -166,14 +172,48 @@ def _layers(head: Any) -> tuple[list[Any], list[Any]] | None:
     return layers, kinds
 
 
+def _same_head(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two heads differ in nothing but their parameters and the number of their outputs."""
+    sized = frozenset({"out_features", "output_shape"})
+    return one is other or all(same_state(*pair, sized) for pair in zip(one.modules(), other.modules(), strict=True))
+
+
 def _weights(layer: Any) -> list[Any]:
     return [layer._parameters.get(name) for name in ("weight", "bias")]
 
 
-def declares(kind: type, name: str) -> bool:
+def declares(kind: type, name: str, of: str = "forward") -> bool:
     """Whether a class says by `name` what its `forward` does: a class derived from it may do something else."""
-    first = next(one for one in kind.__mro__ if name in vars(one) or "forward" in vars(one))
+    first = next(one for one in kind.__mro__ if name in vars(one) or of in vars(one))
     return name in vars(first)
+
+
+# What every module has; `training` too, which dropout is asked for.
+_COMMON = frozenset(vars(nn.Module()))
+
+
+def own_state(module: nn.Module) -> dict[str, Any]:
+    """What a module holds beside parameters and other modules: attributes of its own, and buffers."""
+    return {k: v for k, v in vars(module).items() if k not in _COMMON} | module._buffers
+
+
+def same_state(one: nn.Module, other: nn.Module, but: frozenset[str] = frozenset()) -> bool:
+    """Whether two modules hold the same, also what was changed by hand since they were made."""
+    mine, its = own_state(one), own_state(other)
+    return mine.keys() == its.keys() and all(_equal(mine[key], its[key]) for key in mine if key not in but)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and one.equal(other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    # Of plain values; what else compares equal need not be alike.
+    return isinstance(one, bool | int | float | str) and one == other
 
 
 def watched(module: nn.Module) -> bool:

@@ -92,7 +92,8 @@ class Model(nn.Module):
             x: [B, *input_shape], or {input name: such a tensor}.
             tasks: run only what these need; all if left out.
             border: keeps the features at which what several tasks share ends (see `mtlkit.border`).
-            groups: heads to run as one, whose outputs it keeps (see `mtlkit.grouping`).
+            groups: heads to run as one, whose outputs it keeps (see `mtlkit.grouping`); where one task of a group is
+                asked for, all of its heads are run.
 
         Raises:
             DataError: an input is missing, unknown, or has another shape or kind of numbers than the spec declares.
@@ -148,6 +149,10 @@ class Model(nn.Module):
             task.on for task in self.graph.tasks.values() if common_encoder(self.scheme(owner(task.on))) is not None
         }
         return head_groups(self.graph, heads, alike)
+
+    def forget(self, groups: Groups) -> None:
+        """Drop what was planned for heads that are no longer run as one."""
+        self._plans = {key: plan for key, plan in self._plans.items() if key[2] is not groups}
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are made anew: they hold what a fit has lent them.

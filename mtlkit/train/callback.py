@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Does nothing; override what you need. `trainer.model`, `trainer.step` and `trainer.stop()` are at hand."""
+    """Does nothing; override what you need. `trainer.model`, `trainer.step` and `trainer.stop()` are at hand.
+
+    During a fit small parameters are parts of one storage, which `torch.save` would write whole: use `model.save`, or
+    save a deepcopy.
+    """
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Before the first step. `trainer.at_end.callback(undo)` has `undo()` called when the fit ends or fails."""
@@ -35,7 +39,10 @@ class Callback:
         """
 
     def on_pass_failed(self, trainer: Trainer) -> None:
-        """After a pass with a loss or gradient that was not finite, before the batch is done anew without its task."""
+        """After a pass with a loss or gradient that was not finite, before the batch is done anew.
+
+        Task by task, where tasks were trained as one, or without the task that failed.
+        """
 
     def on_step_end(self, trainer: Trainer, losses: Mapping[str, Tensor]) -> None:
         """After an optimiser step, with the unweighted losses of its last batch (scalars on the device)."""
@@ -45,3 +52,18 @@ class Callback:
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """After the last step, with the best weights restored where `patience` says so."""
+
+
+def acts_in_steps(callback: object) -> bool:
+    """Whether a callback does anything within an epoch."""
+    return any(_overrides(callback, event) for event in ("on_backward_start", "on_pass_failed", "on_step_end"))
+
+
+def takes_gradients(callback: object) -> bool:
+    """Whether a callback sees losses while gradients can be taken of them."""
+    return _overrides(callback, "on_backward_start")
+
+
+def _overrides(callback: object, event: str) -> bool:
+    # Also in the object itself, and in one that is no `Callback` but has its events.
+    return getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)

@@ -1,6 +1,7 @@
 """The model run through `torch.compile`, and a word of ours where that can't be or does not pay.
 
-run = Compiled(model, *mode(True, "cuda", balancer))
+how, why = mode(True, "cuda", balancer)
+run = Compiled(model, how)
 with told():
     run(x, tasks=("digit",))          # compiled now, and its backward pass where it is first needed
 

@@ -50,6 +50,11 @@ class Batch:
     tasks: frozenset[str] | None = None
     together: Mapping[LossGroup, Labels] = field(default_factory=dict)
 
+    def labelled(self) -> Batch:
+        """The same batch without the groups of which no task has a label in it."""
+        together = {group: labels for group, labels in self.together.items() if labels.any()}
+        return self if len(together) == len(self.together) else replace(self, together=together)
+
     def apart(self) -> Batch:
         """The same batch with the labels of each task by itself."""
         targets = dict(self.targets)
@@ -121,9 +126,10 @@ class TensorBatches:
         shuffle: torch.Generator | None,
         inputs: Sequence[str] | None = None,
     ) -> None:
-        self.x = checked_inputs(model, x, inputs)
+        # Batches may be views of one tensor: nothing is to be learnt of what lies behind it.
+        self.x = {name: value.detach() for name, value in checked_inputs(model, x, inputs).items()}
         self.rows = len(next(iter(self.x.values())))
-        self.targets = {task: checked_target(model, task, y) for task, y in targets.items()}
+        self.targets = {task: checked_target(model, task, y).detach() for task, y in targets.items()}
         for task, target in self.targets.items():
             if len(target) != self.rows:
                 raise DataError(f"task {task!r}: found {len(target)} labels for {self.rows} examples")

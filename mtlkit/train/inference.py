@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.model import Model
-from mtlkit.train.kept import evaluating
+from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
 # Bytes of the largest output of a module. That of GPUs is unmeasured, and chosen not to fill their memory.
@@ -81,8 +81,10 @@ def rows_at_once(model: Model, first: Mapping[str, Tensor], least: int) -> int:
     found = len(next(iter(first.values())))
     if not found:
         return least
+    kept = Kept(model.modules())
     with torch.inference_mode(), _largest_output(model) as largest:
         model(first)
+    kept.restore()
     a_row = max(1, *largest, *(value.numel() * value.element_size() for value in first.values())) / found
     device = next(iter(first.values())).device.type
     best = int(_BEST.get(device, _BEST_ELSEWHERE) / a_row)

@@ -66,13 +66,16 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while this lasts."""
-    was_training = model.training
-    # To go through all modules takes longer than a small model's prediction.
-    if any(module.training for module in model.modules()):
+    """Evaluation mode while this lasts, and then each module in the mode that it was in."""
+    modules = [*model.modules()]
+    trained = [module for module in modules if module.training]
+    if trained:
         model.eval()
     try:
         yield
     finally:
-        if was_training:
+        if trained and len(trained) == len(modules):
+            # A module may do more than to remember its mode.
             model.train()
+        for module in trained:
+            module.training = True

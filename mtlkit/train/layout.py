@@ -10,6 +10,7 @@ tried on zeros first.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from mtlkit.feature import PROBE
 from mtlkit.model import Model
-from mtlkit.train.kept import Kept, evaluating
+from mtlkit.train.kept import Kept
 
 
 def images(model: Model) -> frozenset[str]:
@@ -37,15 +38,20 @@ def images(model: Model) -> frozenset[str]:
 
 
 def _bears(model: Model, names: frozenset[str]) -> bool:
-    """Whether the model runs on zeros of this layout."""
-    device, kept = next(model.parameters()).device, Kept(model.modules())
+    """Whether the model runs on zeros of this layout, in training and in evaluation. It is a copy that does."""
+    device, kept = next(model.parameters()).device, Kept()
     shapes = {name: (2, *(PROBE if n is None else n for n in one.shape)) for name, one in model.graph.inputs.items()}
     kinds = {name: getattr(torch, one.dtype) for name, one in model.graph.inputs.items()}
     zeros = {name: torch.zeros(shape, dtype=kinds[name], device=device) for name, shape in shapes.items()}
     try:
         # Whatever goes wrong: without the layout it shows itself where it belongs.
-        with suppress(Exception), torch.no_grad(), evaluating(model):
-            model(channels_last(zeros, names))
+        with suppress(Exception), torch.no_grad():
+            copied = copy.deepcopy(model)
+            for module in copied.modules():
+                for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                    hooks.clear()
+            for training in (False, True):
+                copied.train(training)(channels_last(zeros, names))
             return True
         return False
     finally:

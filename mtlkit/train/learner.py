@@ -18,10 +18,9 @@ from mtlkit.border import Border
 from mtlkit.errors import DataError, MtlkitError, NonFiniteError, Problem, SpecError
 from mtlkit.grouping import Groups
 from mtlkit.label import any_label, has_missing
-from mtlkit.train import late
+from mtlkit.train.callback import acts_in_steps
 from mtlkit.train.examples import Batch
 from mtlkit.train.kept import Kept
-from mtlkit.train.late import Late, can_look_late
 from mtlkit.train.layout import channels_last, images
 from mtlkit.train.losses import Found, Losses, TaskLoss
 from mtlkit.train.packed import Packed
@@ -59,17 +58,15 @@ class Learner:
         self.skips = trainer.settings["nonfinite"] == "skip_task"
         # With fp16 infinite gradients are part of the scaler's search for a scale.
         self.scaled = trainer.settings["precision"] == "fp16"
-        self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
+        self.watched = any(acts_in_steps(callback) for callback in trainer.callbacks)
         self._complete: frozenset[str] | None = None
         """Of a batch seen before, the tasks known to have every label, where these are all."""
-        self.late: Late | None = None
-        """Looks at what is not finite a step later; None where each step is looked at at once."""
         self.skipped: dict[str, int] = {}
         self.penalty: Tensor | None = None
         """What the sharing schemes added to the loss of the last batch."""
 
     def look_at_parameters(self) -> None:
-        """Find what is trained in this epoch: parameters may be frozen or freed between epochs."""
+        """Find what is trained in this epoch: parameters may be frozen or freed meanwhile."""
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         if not self.parameters:
             message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
@@ -81,13 +78,6 @@ class Learner:
         )
         self.penalised = any(hasattr(scheme, "penalty") for scheme in self.model.encoders.values())
         self.places = self.trainer.current_places()
-        self.late = Late(self.optimizer) if self._may_look_late() else None
-
-    def _may_look_late(self) -> bool:
-        """Whether nothing but the optimiser's step depends on all being finite."""
-        apart = self.skips or self.scaled or self.penalised or self.unsure or self.balancer.at is not None
-        ahead = self.accelerator.device.type in late.DEVICES and self.accumulate == 1 and not self.trainer.callbacks
-        return ahead and not apart and can_look_late(self.optimizer)
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.
@@ -95,13 +85,12 @@ class Learner:
         Returns:
             The unweighted loss of each task that took part; None where none did.
         """
-        if self.trainer.callbacks:
-            # They may have put other tensors in the place of parameters.
+        if self.watched:
+            # They may have frozen or replaced parameters, put other tensors in their place, or watch a head now.
             self.optimizer.heal()
+            self.as_one = self.together.ready()
         if len(group) == 1 and group[0].tasks is None:
             group = (self._joined(group[0]),)
-        if self.late is not None and len(group) == 1:
-            return self._learn_unseen(group, self.late)
         # Where the batch may be done anew, all that it changes is kept.
         kept = Kept(self.buffered, self.balancer) if self.skips or group[0].together else Kept()
         before = [p.grad for p in self.optimizer.holders] if waiting else None
@@ -122,7 +111,7 @@ class Learner:
 
     def _joined(self, batch: Batch) -> Batch:
         """The batch with the labels of tasks that are trained as one side by side, if they can be at this step."""
-        if not self.as_one or (self.trainer.callbacks and self.together.watched()):
+        if not self.as_one:
             return batch.apart() if batch.together else batch
         return batch if batch.together else self.together.joined(batch)
 
@@ -143,48 +132,16 @@ class Learner:
 
     def _losses_as_one(self, batch: Batch) -> Losses:
         """The unweighted loss of each task that has labels in a batch, those of each group in one."""
+        batch = batch.labelled()
         alone = tuple(task for task in self.together.alone(batch) if self._labelled(batch, task))
-        outputs = self._outputs(batch, alone, self.together.groups)
+        # Only what these need is run: a task without labels must leave no trace in what its encoder or head keeps.
+        outputs = self._outputs(batch, self.together.asked(batch, alone), self.together.groups)
         outputs |= self.together.outputs(alone)
         found = [self._found(batch, task, outputs[task]) for task in alone] + self.together.found(batch)
         if sum(len(one.tasks) for one in found) == len(self.losses):
             return Losses(found, self.model.tasks)
         tasks = {task for one in found for task in one.tasks}
         return Losses(found, tuple(task for task in self.losses if task in tasks))
-
-    def _learn_unseen(self, group: Group, late: Late) -> Losses | None:
-        """As `_learn`, but whether losses and gradients are finite is seen a step later."""
-        if group[0].together:
-            losses = self._losses_as_one(group[0])
-        else:
-            losses = self._losses(group, tuple(task for task in self.losses if self._labelled(group[0], task)))
-        if not losses:
-            return None
-        self.balancer.backward(TrainStep(self._weighted(losses), self.places, None, self._backpropagated))
-        self.together.leave_out(losses)
-        late.see(losses, group)
-        return losses
-
-    def look_back(self, last: bool = False) -> None:
-        """Make steps that were none, since something was not finite, anew: one by one, and looking at each.
-
-        Args:
-            last: look at the step just made too, not only at those before.
-
-        Raises:
-            NonFiniteError: as `learn`.
-        """
-        if self.late is None:
-            return
-        failed = self.late.failed(last)
-        looking, self.late = self.late, None
-        self.trainer.step -= len(failed)
-        for group in failed:
-            if self.learn(group, 0) is not None:
-                self.optimizer.step(self.clip)
-                self.optimizer.clear()
-            self.trainer.step += 1
-        self.late = looking
 
     def _learn_apart(self, group: Group, kept: Kept, before: Sequence[Tensor | None] | None) -> Losses | None:
         """The gradients of one group of batches, each task's loss by itself."""
@@ -253,7 +210,6 @@ class Learner:
         more: dict[str, Any] = {} if border is None else {"border": border}
         if groups is not None:
             more["groups"] = groups
-            tasks = self.model.tasks
         with self.trainer._autocast():
             outputs: dict[str, Tensor] = run(x, tasks=tasks, **more)
         return outputs

@@ -55,13 +55,11 @@ class Loop:
             if waiting == self.accumulate:
                 self._step(waiting, losses, last)
                 waiting = 0
-                self.learner.look_back()
             if self.trainer.stopped:
                 break
         if waiting:
             # The last step of an epoch may have fewer batches; its gradient is the mean of those it has.
             self._step(waiting, losses, last)
-        self.learner.look_back(last=True)
         self.trainer.balancer.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")

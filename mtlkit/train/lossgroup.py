@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlkit.grouping import HeadGroup, declares, watched
+from mtlkit.grouping import HeadGroup, declares, same_state, watched
 from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
 from mtlkit.train.checks import check_against_output
@@ -39,6 +39,15 @@ class Labels:
 
     values: Tensor
     complete: bool
+
+    def any(self) -> bool:
+        """Whether there is any label."""
+        # Most often one of the first row's is there, which takes no time to see.
+        return self.complete or any(bool((~self._absent(values)).any()) for values in (self.values[:1], self.values))
+
+    @staticmethod
+    def _absent(values: Tensor) -> Tensor:
+        return values.isnan() if values.is_floating_point() else values == MISSING_CLASS
 
     def split(self, size: int) -> list[Labels]:
         """Runs of so many rows, as views."""
@@ -181,6 +190,5 @@ def _alike(loss: Any, other: Any) -> bool:
     """Whether a task's loss does what that of another task with the same options does, as its `each` says."""
     if not declares(type(loss), "each") or watched(loss) or loss._parameters or loss._modules:
         return False
-    # One may have been given other weights by hand.
-    pairs = zip(loss._buffers.values(), other._buffers.values(), strict=True)
-    return all(one is two or (one is not None and two is not None and torch.equal(one, two)) for one, two in pairs)
+    # One may have been given other weights or attributes by hand.
+    return type(loss) is type(other) and same_state(loss, other)

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.model import Model
 from mtlkit.part import Part
-from mtlkit.train.packed import Packed, Row
+from mtlkit.train.packed import Joined, Packed
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
     name.lower(): getattr(torch.optim, name)
@@ -77,7 +77,7 @@ def check_scheduler(raw: str | Part | None) -> Part | None:
 
 
 def make_optimizer(
-    part: Part, model: Model, more: Sequence[nn.Parameter] = (), rows: Sequence[Row] = (), pack: bool = True
+    part: Part, model: Model, more: Sequence[nn.Parameter] = (), rows: Sequence[Joined] = (), pack: bool = True
 ) -> Packed:
     """The optimiser of all parameters of `model`, in a group for each role where their weight decays differ.
 
@@ -108,7 +108,9 @@ def make_optimizer(
     if "fused" in inspect.signature(kind).parameters and not options.get("momentum"):
         # One kernel for all parameters, on CPUs and GPUs alike.
         options.setdefault("fused", True)
-    return Packed(groups, lambda made: _made("optimizer", lambda: kind(made, **options)), more, rows, pack)
+    # Of an embedding that asks for sparse gradients.
+    sparse = [p for m in model.modules() if getattr(m, "sparse", False) is True for p in m.parameters(recurse=False)]
+    return Packed(groups, lambda made: _made("optimizer", lambda: kind(made, **options)), more, rows, pack, sparse)
 
 
 def make_scheduler(part: Part | None, packed: Packed, total_steps: int | None) -> LRScheduler | None:

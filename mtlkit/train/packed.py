@@ -12,7 +12,7 @@ optimiser knows are segments: runs of parameters that have all had a gradient in
 none, the run is split with the optimiser's state, so that the one stays as it is to the bit: all of torch's optimisers
 that are offered work element by element.
 
-Parameters that are used side by side, the weights of many heads, can be given as a `Row`: then they are one leaf of
+Parameters that are used side by side, the weights of many heads, can be given as a `Joined`: then they are one leaf of
 autograd too, whose gradient is that of all of them.
 """
 
@@ -28,13 +28,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim import optimizer as optim
 
 # Of larger ones the kernels take longer than the calls, and their gradients would be copied for nothing.
 _SMALL = 65_536
 
 
 @dataclass(eq=False)
-class Row:
+class Joined:
     """Parameters [n_i, ...] that lie side by side, and the leaf [sum of n_i, ...] that they are together."""
 
     members: tuple[nn.Parameter, ...]
@@ -72,7 +73,7 @@ class _Segment:
 class _Slab:
     """Small parameters of one of the optimiser's groups, in one tensor. A unit is one of them."""
 
-    def __init__(self, rows: Sequence[Row], alone: Sequence[nn.Parameter]) -> None:
+    def __init__(self, rows: Sequence[Joined], alone: Sequence[nn.Parameter]) -> None:
         self.rows, self.alone = [*rows], [*alone]
         self.units = [p for row in rows for p in row.members] + self.alone
         self.offsets = [0, *accumulate(p.numel() for p in self.units)]
@@ -81,6 +82,7 @@ class _Slab:
         self.gradient = torch.zeros_like(self.values)
         self.views = [self._view(self.values, index) for index in range(len(self.units))]
         self.places = [self._view(self.gradient, index) for index in range(len(self.units))]
+        self.before = [p.data for p in self.units]
         for p, view in zip(self.units, self.views, strict=True):
             view.copy_(p.detach())
             p.data = view
@@ -136,8 +138,8 @@ class _Slab:
 
     def unpack(self) -> None:
         self.heal()
-        for p in self.units:
-            p.data = p.detach().clone()
+        for p, before in zip(self.units, self.before, strict=True):
+            p.data = before.copy_(p.detach())
 
     def _view(self, flat: Tensor, index: int) -> Tensor:
         return flat[self.offsets[index] : self.offsets[index + 1]].view(self.units[index].shape)
@@ -178,6 +180,7 @@ class Packed:
         more: parameters that are trained along, in a group of their own that no weight decay shrinks.
         rows: parameters to lie side by side. A row of which one can't be moved stays as it is; see `rows`.
         pack: whether anything is moved at all.
+        stay: parameters that are not moved.
 
     Attributes:
         optimizer: torch's.
@@ -190,15 +193,18 @@ class Packed:
         groups: Sequence[dict[str, Any]],
         make: Callable[[list[dict[str, Any]]], Optimizer],
         more: Sequence[nn.Parameter] = (),
-        rows: Sequence[Row] = (),
+        rows: Sequence[Joined] = (),
         pack: bool = True,
+        stay: Iterable[nn.Parameter] = (),
     ) -> None:
+        staying = set(map(id, stay))
         stored = Counter(p.untyped_storage().data_ptr() for group in groups for p in group["params"])
         self._slabs: list[tuple[int, _Slab]] = []
         self._large: list[nn.Parameter] = []
         made = [{**group} for group in groups]
         for index, group in enumerate(made):
-            small = [p for p in group["params"] if pack and _movable(p) and stored[p.untyped_storage().data_ptr()] == 1]
+            alone = [p for p in group["params"] if stored[p.untyped_storage().data_ptr()] == 1]
+            small = [p for p in alone if pack and id(p) not in staying and _movable(p)]
             small = [p for p in small if (p.device, p.dtype) == (small[0].device, small[0].dtype)]
             movable = {id(p) for p in small}
             mine = [row for row in rows if movable.issuperset(map(id, row.members))]
@@ -238,7 +244,7 @@ class Packed:
     def sum_of_gradients(self) -> Tensor:
         """The sum of all gradients, a scalar: NaN or infinite where one of them is, and faster than to look at each."""
         self.gather()
-        sums = [g.sum() for g in self._gradients()]
+        sums = [(torch.view_as_real(g) if g.is_complex() else g).sum() for g in self._gradients()]
         return sums[0] if len(sums) == 1 else torch.stack(sums).sum() if sums else torch.zeros(())
 
     def _gradients(self) -> list[Tensor]:
@@ -260,10 +266,15 @@ class Packed:
             self.gather()
         if clip is not None:
             torch.nn.utils.clip_grad_norm_([*self._packed(), *self._large], clip)
-        if self._bare is None or torch._C._autograd._profiler_enabled():
-            self.optimizer.step()
-        else:
+        if self._bare is not None and not self._hooked():
             self._bare(self.optimizer)
+        else:
+            self.optimizer.step()
+
+    def _hooked(self) -> bool:
+        """Whether a profiler or a hook is to see the optimiser's steps."""
+        hooks: Any = (optim._global_optimizer_pre_hooks, optim._global_optimizer_post_hooks)
+        return torch._C._autograd._profiler_enabled() or any(hooks)
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -292,6 +303,14 @@ def _movable(p: nn.Parameter) -> bool:
         0 < p.numel() <= _SMALL
         and p.layout is torch.strided
         and p.is_contiguous()
+        and p.is_floating_point()
+        and not p.is_shared()
         and p.untyped_storage().nbytes() == p.numel() * p.element_size()
+        and _users(p) == _users(nn.Parameter(torch.empty(1)))
         and not getattr(p, "_post_accumulate_grad_hooks", None)
     )
+
+
+def _users(p: nn.Parameter) -> int:
+    """How many tensors have a parameter's storage. Torch has no public way to ask."""
+    return int(torch._C._storage_Use_Count(p.untyped_storage()._cdata))

@@ -1,8 +1,8 @@
 """What of a model is trained as one: heads of one kind on the same features, their weights, and their tasks' losses.
 
-together = Together(model)
+together = Together(model, model.head_groups())
 batch = together.joined(batch)                       # labels side by side
-model(batch.x, together.alone(batch), groups=together.groups)
+model(batch.x, together.asked(batch, together.alone(batch)), groups=together.groups)
 together.found(batch)                                # the losses of each group, a vector
 """
 
@@ -14,12 +14,15 @@ from dataclasses import replace
 from torch import Tensor
 
 from mtlkit.batching import Sides
-from mtlkit.grouping import Groups, HeadGroup, watched
+from mtlkit.grouping import Groups, HeadGroup
 from mtlkit.model import Model
 from mtlkit.train.examples import Batch
 from mtlkit.train.losses import Found, Losses
 from mtlkit.train.lossgroup import LossGroup, loss_groups
-from mtlkit.train.packed import Row
+from mtlkit.train.packed import Joined
+
+# Sets of tasks that are kept; rare labels make many.
+_MOST_SETS = 256
 
 
 class Together:
@@ -28,45 +31,56 @@ class Together:
     Args:
         model: it.
         groups: the heads, as `model.head_groups()` gave them.
+        leaves: whether nobody takes gradients of a head's own parameters, so that those of a group may be one leaf.
     """
 
-    def __init__(self, model: Model, groups: Sequence[HeadGroup]) -> None:
-        self.model = model
+    def __init__(self, model: Model, groups: Sequence[HeadGroup], leaves: bool = True) -> None:
+        self.model, self._leaves = model, leaves
         self.groups = Groups(tuple(groups))
         self.losses = loss_groups(model, self.groups.groups)
-        self._rows: dict[HeadGroup, dict[tuple[int, str], Row]] = {}
+        self._losses_then = [(one.tasks, one.loss) for one in self.losses]
+        self._rows: dict[HeadGroup, dict[tuple[int, str], Joined]] = {}
         for group in self.groups.groups:
             rows = {
-                (index, name): Row(tuple(getattr(layer, name) for layer in group.rows[index]))
+                (index, name): Joined(tuple(getattr(layer, name) for layer in group.rows[index]))
                 for index in group.linear
                 for name in ("weight", "bias")
                 if getattr(group.rows[index][0], name) is not None
             }
             self._rows[group] = rows
+        self._as_leaves: set[HeadGroup] = set()
+        self._asked: dict[tuple[tuple[LossGroup, ...], tuple[str, ...]], tuple[str, ...]] = {}
         self._alone: dict[tuple[LossGroup, ...], tuple[str, ...]] = {}
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Joined]:
         """The weights that are best laid side by side (see `mtlkit.train.packed`)."""
         return [row for rows in self._rows.values() for row in rows.values()]
 
-    def packed(self, rows: Collection[Row]) -> None:
+    def packed(self, rows: Collection[Joined]) -> None:
         """Use the weights where these rows lie side by side; others are joined at each pass."""
         for group, mine in self._rows.items():
-            if all(row in rows for row in mine.values()):
+            if self._leaves and all(row in rows for row in mine.values()):
                 self.groups.sides[group] = _side(mine)
-            else:
-                mine.clear()
+                self._as_leaves.add(group)
 
     def ready(self) -> bool:
-        """Whether the heads are still what they were: nothing watches them, and all of a group are trained, or none."""
+        """Whether heads and losses are still what they were, and nothing watches them.
+
+        The leaves are trained from now on if the weights in them are.
+        """
         if not self.groups.groups:
             return False
-        now = [(group.tasks, group.heads) for group in self.model.head_groups()]
-        if now != [(group.tasks, group.heads) for group in self.groups.groups]:
+        now = self.model.head_groups()
+        if [_held(group) for group in now] != [_held(group) for group in self.groups.groups]:
             return False
-        for row in self.rows:
-            row.leaf.requires_grad_(row.members[0].requires_grad)
+        if [(one.tasks, one.loss) for one in loss_groups(self.model, self.groups.groups)] != self._losses_then:
+            return False
+        for group, rows in self._rows.items():
+            for (index, name), row in rows.items():
+                if any(getattr(layer, name) is not p for layer, p in zip(group.rows[index], row.members, strict=True)):
+                    return False
+                row.leaf.requires_grad_(row.members[0].requires_grad)
         # Zero times a weight that is NaN or infinite, of a task without labels, would be NaN for all.
         weights = [side(index, name) for side, index, name in self._sides()]
         return all(bool(weight.isfinite().all()) for weight in weights if weight is not None)
@@ -76,10 +90,6 @@ class Together:
             for index in group.linear:
                 for name in ("weight", "bias"):
                     yield self.groups.sides[group], index, name
-
-    def watched(self) -> bool:
-        """Whether something looks at what one of the heads does."""
-        return any(watched(head) for group in self.groups.groups for head in group.heads)
 
     def joined(self, batch: Batch) -> Batch:
         """The batch with the labels of each group of losses side by side."""
@@ -95,12 +105,32 @@ class Together:
             self._alone[key] = tuple(task for task in self.model.tasks if task not in taken)
         return self._alone[key]
 
+    def asked(self, batch: Batch, alone: tuple[str, ...]) -> tuple[str, ...]:
+        """The tasks of which a batch needs the outputs: these, and those of its groups."""
+        key = tuple(batch.together), alone
+        if key not in self._asked:
+            if len(self._asked) >= _MOST_SETS:
+                self._asked.clear()
+            wanted = {*alone, *(task for group in batch.together for task in group.tasks)}
+            self._asked[key] = tuple(task for task in self.model.tasks if task in wanted)
+        return self._asked[key]
+
     def found(self, batch: Batch) -> list[Found]:
-        """The losses of each group, of what the last forward pass made."""
-        found = []
-        for group, labels in batch.together.items():
-            found.append(group.losses(group.output(self.groups.made).float(), labels))
+        """The losses of each group, of what the last forward pass made, which is then let go."""
+        found = [
+            group.losses(group.output(self.groups.made).float(), labels) for group, labels in batch.together.items()
+        ]
+        self.groups.made.clear()
+        if not self._as_leaves.issuperset(self.groups.groups):
+            # Gradients reach the heads' own parameters.
+            for row in self.rows:
+                row.scattered = True
         return [one for one in found if one.tasks]
+
+    def close(self) -> None:
+        """Let the model forget the groups."""
+        self.groups.made.clear()
+        self.model.forget(self.groups)
 
     def outputs(self, tasks: Iterable[str]) -> dict[str, Tensor]:
         """The outputs of some tasks that are in a group of heads, of what the last forward pass made."""
@@ -121,14 +151,19 @@ class Together:
             present = [index for index, task in enumerate(group.tasks) if task in there]
             if len(present) == len(group.tasks):
                 continue
-            for row in self._rows[group].values():
-                row.spread(present)
-            absent = {*range(len(group.tasks))}.difference(present) if not self._rows[group] else ()
-            for index in absent:
+            if group in self._as_leaves:
+                for row in self._rows[group].values():
+                    row.spread(present)
+                continue
+            for index in {*range(len(group.tasks))}.difference(present):
                 for p in group.heads[index].parameters():
                     p.grad = None
 
 
-def _side(rows: Mapping[tuple[int, str], Row]) -> Sides:
+def _held(group: HeadGroup) -> tuple[object, ...]:
+    return group.on, group.tasks, group.heads, group.rows
+
+
+def _side(rows: Mapping[tuple[int, str], Joined]) -> Sides:
     leaves = {key: row.leaf for key, row in rows.items()}
     return lambda index, name: leaves.get((index, name))

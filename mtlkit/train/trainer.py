@@ -23,12 +23,14 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlkit.errors import DataError, Problem, SpecError
+from mtlkit.grouping import declares
 from mtlkit.model import Model
 from mtlkit.option import Positive
 from mtlkit.part import check, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
+from mtlkit.train.callback import takes_gradients
 from mtlkit.train.checks import checked_inputs
 from mtlkit.train.compiled import Asked, Compiled, mode, told
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
@@ -62,7 +64,8 @@ class Trainer:
         model: what `build_model` or `load` gave; trained in place.
         epochs: passes over the data; 10, or as many as `max_steps` needs, if left out.
         max_steps: optimiser steps after which to stop, if the epochs do not end before.
-        batch_size: examples a batch, where the data do not come from a loader of the user's own.
+        batch_size: examples a batch in training, where the data do not come from a loader of the user's own; prediction
+            and evaluation take more at once where that is faster.
         optimizer: a name or part: adam, adamw, sgd, ...; its `lr` defaults to 1e-3, its `weight_decay` may be one
             number or one for each role, as in {"encoder": 0.01, "head": 0.0}.
         scheduler: a name or part: one_cycle, cosine, linear, step, ...; it counts optimiser steps.
@@ -158,38 +161,33 @@ class Trainer:
         # What it learnt in an earlier fit is not of this one.
         self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
         self.current_places()
-        epochs, total = self._lengths(train_batches)
-        # Gradients of before, of a fit that an error ended say, are not of this one.
-        self.model.zero_grad()
-        self.model.train()
-        together = self._together(train_batches)
-        # Accelerate's optimiser scales gradients, which only fp16 needs, and wants to see each of them.
-        scaled = settings["precision"] == "fp16"
-        optimizer = make_optimizer(
-            settings["optimizer"], self.model, [*self.balancer.parameters()], together.rows, pack=not scaled
-        )
-        together.packed(optimizer.rows)
-        # The scheduler stands on torch's optimiser: it is stepped here, once for each optimiser step.
-        scheduler = make_scheduler(settings["scheduler"], optimizer, total)
-        if scaled:
-            optimizer.optimizer = self.accelerator.prepare_optimizer(optimizer.watched())
-        loop = Loop(self, optimizer, scheduler, together)
         self.history, self.step, self._stop_reason = History(), 0, ""
         best = Best(settings["patience"])
-        out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
-        self.at_end = ExitStack()
-        self.at_end.callback(optimizer.unpack)
         compiling = told() if settings["compile"] else nullcontext()
-        with compiling, self.at_end, flushed_denormals(), Progress(settings["progress"], self.model.tasks) as progress:
+        with compiling, ExitStack() as self.at_end, flushed_denormals():
+            self._epochs(train_batches, valid_batches, best)
+        self.history.stopped = self._stop_reason or "epochs"
+        if settings["patience"]:
+            self.history.best_epoch = best.restore(self.model)
+        self._tell("on_fit_end", self.history)
+        return self.history
+
+    def _epochs(self, train: Batches | OwnBatches, valid: Batches | None, best: Best) -> None:
+        """The epochs, until one of them is the last."""
+        settings = self.settings
+        epochs, total = self._lengths(train)
+        loop = self._loop(train, total)
+        out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
+        with Progress(settings["progress"], self.model.tasks) as progress:
             self._tell("on_fit_start")
             loop.watch = lambda: progress.at(self.step, total)
             for epoch in range(1, epochs + 1) if epochs else naturals(1):
                 self._tell("on_epoch_start", epoch)
-                record = loop.epoch(epoch, train_batches)
+                record = loop.epoch(epoch, train)
                 if epoch == 1:
                     self._warn_of_untrained(record)
-                if valid_batches is not None:
-                    tallies = tally(self.model, valid_batches, self.accelerator.device, self._autocast)
+                if valid is not None:
+                    tallies = tally(self.model, valid, self.accelerator.device, self._autocast)
                     record["valid"] = {task: found.scores() for task, found in tallies.items()}
                     best.see(epoch, self._total(tallies), self.model)
                 self.history.epochs.append(record)
@@ -201,11 +199,25 @@ class Trainer:
                     self.stop("patience")
                 if self._stop_reason:
                     break
-        self.history.stopped = self._stop_reason or "epochs"
-        if settings["patience"]:
-            self.history.best_epoch = best.restore(self.model)
-        self._tell("on_fit_end", self.history)
-        return self.history
+
+    def _loop(self, data: Batches | OwnBatches, total: int | None) -> Loop:
+        """The loop over `data`, for so many optimiser steps in all. What it takes of the model goes back `at_end`."""
+        # Gradients of before, of a fit that an error ended say, are not of this one.
+        self.model.zero_grad()
+        self.model.train()
+        together = self._together(data)
+        self.at_end.callback(together.close)
+        # Accelerate's optimiser scales gradients, which only fp16 needs, and wants to see each of them.
+        scaled = self.settings["precision"] == "fp16"
+        part, more = self.settings["optimizer"], [*self.balancer.parameters()]
+        optimizer = make_optimizer(part, self.model, more, together.rows, pack=not scaled)
+        self.at_end.callback(optimizer.unpack)
+        together.packed(optimizer.rows)
+        # The scheduler stands on torch's optimiser: it is stepped by the loop, once for each optimiser step.
+        scheduler = make_scheduler(self.settings["scheduler"], optimizer, total)
+        if scaled:
+            optimizer.optimizer = self.accelerator.prepare_optimizer(optimizer.watched())
+        return Loop(self, optimizer, scheduler, together)
 
     def evaluate(self, data: Any) -> Scores:
         """The loss (unweighted) and metrics of each task over `data`; NaN for a task without a label in it.
@@ -266,7 +278,10 @@ class Trainer:
         apart = isinstance(data, OwnBatches) or self.balancer.at is not None
         # What is skipped is to be as if it were absent, to the bit.
         apart = apart or self.settings["nonfinite"] == "skip_task"
-        together = Together(self.model, [] if apart else self.model.head_groups())
+        # The weights of a group's heads are one leaf of autograd, unless somebody may ask for the gradient of each.
+        leaves = self.balancer.losses_alone and declares(type(self.balancer), "losses_alone", "backward")
+        leaves = leaves and not any(map(takes_gradients, self.callbacks))
+        together = Together(self.model, [] if apart else self.model.head_groups(), leaves)
         if isinstance(data, TensorBatches):
             data.put_together(together.losses)
             data.pinned = self.accelerator.device.type == "cuda"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mtlkit.train.optimizer import _OPTIMIZERS, _SCHEDULERS, make_scheduler
-from mtlkit.train.packed import Packed, Row
+from mtlkit.train.packed import Joined, Packed
 
 SHAPES = [(4, 3), (4,), (2, 3), (2,), (1,), (3, 2, 2), (300, 300)]
 # The first eight are one row of weights and one of biases, of four heads; the last is large.
@@ -94,7 +94,7 @@ def test_each_is_stepped_as_by_itself(
     # In double precision, since near zero what an optimiser makes of a gradient depends on its last bit.
     ps, plain = ([nn.Parameter(p.double()) for p in parameters(shapes)] for _ in range(2))
     kind = _OPTIMIZERS[name]
-    rows = [Row(tuple(ps[:HEADS])), Row(tuple(ps[HEADS : 2 * HEADS]))]
+    rows = [Joined(tuple(ps[:HEADS])), Joined(tuple(ps[HEADS : 2 * HEADS]))]
     packed = Packed(grouped(ps), lambda groups: kind(groups, lr=0.01, **options), ps[-1:], rows)
     assert packed.rows == rows
     along = {"params": plain[-1:], "weight_decay": 0.0}
@@ -157,7 +157,7 @@ def test_a_row_is_one_leaf_and_its_members_are_parts_of_it() -> None:
     torch.manual_seed(0)
     heads, x = [nn.Linear(3, n) for n in (2, 1, 4)], torch.randn(5, 3)
     plain = copy.deepcopy(heads)
-    rows = [Row(tuple(h.weight for h in heads)), Row(tuple(h.bias for h in heads))]
+    rows = [Joined(tuple(h.weight for h in heads)), Joined(tuple(h.bias for h in heads))]
     packed = Packed([{"params": [p for h in heads for p in h.parameters()]}], adam, rows=rows)
     assert packed.rows == rows and rows[0].leaf.shape == (7, 3)
     optimizer = torch.optim.Adam([p for h in plain for p in h.parameters()], lr=0.01)
@@ -215,7 +215,7 @@ def test_storage_that_something_replaces_is_taken_back_with_its_values() -> None
 
 def test_a_member_of_a_row_whose_storage_is_replaced_is_taken_back_too() -> None:
     heads = [nn.Linear(3, 2) for _ in range(3)]
-    row = Row(tuple(head.weight for head in heads))
+    row = Joined(tuple(head.weight for head in heads))
     packed = Packed([{"params": [p for head in heads for p in head.parameters()]}], adam, rows=[row])
     heads[1].weight.data = torch.ones(2, 3)
     packed.heal()
