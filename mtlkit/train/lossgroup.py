@@ -42,17 +42,13 @@ class Labels:
 
     def any(self) -> bool:
         """Whether there is any label."""
-        # Most often one of the first row's is there, which takes no time to see.
-        return self.complete or any(bool((~self._absent(values)).any()) for values in (self.values[:1], self.values))
-
-    @staticmethod
-    def _absent(values: Tensor) -> Tensor:
-        return values.isnan() if values.is_floating_point() else values == MISSING_CLASS
+        return self.complete or bool(self.filled[1].sum() > 0)
 
     def split(self, size: int) -> list[Labels]:
         """Runs of so many rows, as views."""
         return [Labels(values, self.complete) for values in self.values.split(size)]
 
+    @cached_property
     def filled(self) -> tuple[Tensor, Tensor]:
         """The values with zero where one is missing, and of the same shape one where there is one, zero where not."""
         there = torch.empty(self.values.shape, device=self.values.device)
@@ -136,7 +132,7 @@ class LossGroup:
                 check_against_output(task, self.kind, output.select(-2, place), target)
         values, there, present = labels.values, None, None
         if not labels.complete:
-            values, there = labels.filled()
+            values, there = labels.filled
             there = there.amin(-1) if self.kind == "row" else there
             # Found where the labels are: on another device it would be waited for.
             present = self._with_labels(there)

@@ -306,7 +306,7 @@ def _movable(p: nn.Parameter) -> bool:
         and p.is_floating_point()
         and not p.is_shared()
         and p.untyped_storage().nbytes() == p.numel() * p.element_size()
-        and _users(p) == _users(nn.Parameter(torch.empty(1)))
+        and _users(p) == _ALONE
         and not getattr(p, "_post_accumulate_grad_hooks", None)
     )
 
@@ -314,3 +314,6 @@ def _movable(p: nn.Parameter) -> bool:
 def _users(p: nn.Parameter) -> int:
     """How many tensors have a parameter's storage. Torch has no public way to ask."""
     return int(torch._C._storage_Use_Count(p.untyped_storage()._cdata))
+
+
+_ALONE = _users(nn.Parameter(torch.empty(1)))

@@ -113,9 +113,9 @@ def test_labels_side_by_side_are_those_of_each(part: dict[str, Any], steps: bool
 
 
 def test_what_is_missing_counts_as_zero() -> None:
-    values, there = Labels(torch.tensor([1.0, torch.nan, torch.inf]), False).filled()
+    values, there = Labels(torch.tensor([1.0, torch.nan, torch.inf]), False).filled
     assert values.tolist() == [1.0, 0.0, torch.inf] and there.tolist() == [1.0, 0.0, 1.0]
-    classes, there = Labels(torch.tensor([2, -100, 0]), False).filled()
+    classes, there = Labels(torch.tensor([2, -100, 0]), False).filled
     assert classes.tolist() == [2, 0, 0] and there.tolist() == [1.0, 0.0, 1.0]
 
 
