@@ -39,9 +39,6 @@ class Branching(nn.Module):
         return made
 
 
-encoders.register("branching_on_values")(Branching)
-
-
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compiled is traced but not made into machine code, which takes most of the time."""
@@ -143,6 +140,7 @@ def test_a_further_set_of_tasks_runs_as_it_is_and_a_warning_says_so_once(monkeyp
 
 @pytest.mark.usefixtures("traced")
 def test_a_model_that_breaks_the_graph_is_trained_and_a_warning_names_the_module() -> None:
+    encoders.register("branching_on_values")(Branching)
     model, plain = model_of(encoder="branching_on_values"), model_of(encoder="branching_on_values")
     with pytest.warns(UserWarning) as caught:
         fitted(model, data_of(32), compile=True)
