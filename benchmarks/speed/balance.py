@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Iterator
 from statistics import median
 
-import torch
-
 from benchmarks import step_cost
 from benchmarks.speed.measure import Row, Setting, failed, ratio
 
@@ -30,8 +28,6 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 def _measured(tasks: int, setting: Setting) -> Iterator[Row]:
     problem = step_cost.Problem("cnn", tasks)
-    # The faster layout, for the loops by hand too; `fit` chooses it by itself.
-    problem.model.to(memory_format=torch.channels_last)
     steps = 2 if setting.quick else _STEPS[tasks]
     runs = {"sum": step_cost.fitted(problem, "sum")}
     with warnings.catch_warnings():

@@ -69,13 +69,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode while this lasts, and then each module in the mode that it was in."""
     modules = [*model.modules()]
     trained = [module for module in modules if module.training]
-    if trained:
+    # A module may do more than to remember its mode. Else `train` would walk each one's children, of many tasks' too.
+    plain = all(type(module).train is nn.Module.train for module in trained)
+    if plain:
+        _remember(trained, training=False)
+    elif trained:
         model.eval()
     try:
         yield
     finally:
-        if trained and len(trained) == len(modules):
-            # A module may do more than to remember its mode.
+        if not plain and len(trained) == len(modules):
             model.train()
-        for module in trained:
-            module.training = True
+        _remember(trained, training=True)
+
+
+def _remember(modules: Iterable[nn.Module], training: bool) -> None:
+    for module in modules:
+        vars(module)["training"] = training
