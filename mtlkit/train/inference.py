@@ -26,7 +26,7 @@ from mtlkit.train.layout import channels_last, images
 # Bytes of the largest output of a module. That of GPUs is unmeasured, and chosen not to fill their memory.
 _BEST = {"cpu": 2 * 2**20}
 _BEST_ELSEWHERE = 64 * 2**20
-_MOST = 8192
+_MOST = 2**15
 # Bytes of what all modules give, all together.
 _HELD = 2**30
 # As many as every trunk takes without waste, and no more than the user trains on at once.
@@ -39,16 +39,18 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
     """The predictions for all rows, by task, on the CPU.
 
     Args:
-        model: on the device; it is put into evaluation mode and back.
+        model: moved to the device; it is put into evaluation mode and back.
         inputs: by name, as the spec declares them.
         device: where it is computed.
         batch_size: the trainer's; fewer rows are not taken at once.
     """
-    rows = len(next(iter(inputs.values())))
+    rows, modules = len(next(iter(inputs.values()))), [*model.modules()]
+    if any(p.device != device for module in modules for p in module._parameters.values() if p is not None):
+        model.to(device)
     # To find out takes two rows' time.
     pictures = images(model) if device.type == "cpu" and rows > _FEW else frozenset[str]()
     made: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
-    with evaluating(model):
+    with evaluating(model, modules):
         size = size_for(model, inputs, device, batch_size)
         with torch.inference_mode():
             for start in range(0, max(rows, 1), size):

@@ -7,7 +7,7 @@ kept.restore()                          # random state, buffers and the balancer
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,9 +65,14 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while this lasts, and then each module in the mode that it was in."""
-    modules = [*model.modules()]
+def evaluating(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> Iterator[None]:
+    """Evaluation mode while this lasts, and then each module in the mode that it was in.
+
+    Args:
+        model: whose mode it is.
+        modules: all of it, found anew if left out.
+    """
+    modules = [*model.modules()] if modules is None else modules
     trained = [module for module in modules if module.training]
     # A module may do more than to remember its mode. Else `train` would walk each one's children, of many tasks' too.
     plain = all(type(module).train is nn.Module.train for module in trained)

@@ -235,8 +235,6 @@ class Trainer:
             x: [N, *input_shape] as a tensor or array, or {input name: such}.
         """
         inputs = checked_inputs(self.model, x)
-        if any(p.device != self.accelerator.device for p in self.model.parameters()):
-            self.model.to(self.accelerator.device)
         with self._autocast():
             return predicted(self.model, inputs, self.accelerator.device, self.settings["batch_size"])
 
