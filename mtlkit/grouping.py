@@ -11,7 +11,7 @@ same features. Their weights are joined at each call, or lie side by side alread
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -126,7 +126,7 @@ def head_groups(
             continue
         tasks = sorted(tasks, key=lambda task: (task.outputs, json.dumps(task.loss, sort_keys=True)))
         names = tuple(task.name for task in tasks)
-        if not all(_same_head(heads[name], heads[names[0]]) for name in names):
+        if not _same_heads([heads[name] for name in names]):
             continue
         groups.append(
             HeadGroup(
@@ -172,10 +172,12 @@ def _layers(head: Any) -> tuple[list[Any], list[Any]] | None:
     return layers, kinds
 
 
-def _same_head(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two heads differ in nothing but their parameters and the number of their outputs."""
-    sized = frozenset({"out_features", "output_shape"})
-    return one is other or all(same_state(*pair, sized) for pair in zip(one.modules(), other.modules(), strict=True))
+def _same_heads(heads: Sequence[nn.Module]) -> bool:
+    """Whether heads differ in nothing but their parameters and the number of their outputs."""
+    modules = [[*head.modules()] for head in heads]
+    if any(len(one) != len(modules[0]) for one in modules):
+        return False
+    return all(same_state(column, _SIZED) for column in zip(*modules, strict=True))
 
 
 def _weights(layer: Any) -> list[Any]:
@@ -188,6 +190,8 @@ def declares(kind: type, name: str, of: str = "forward") -> bool:
     return name in vars(first)
 
 
+# What tells the number of a head's outputs.
+_SIZED = frozenset({"out_features", "output_shape"})
 # What every module has; `training` too, which dropout is asked for.
 _COMMON = frozenset(vars(nn.Module()))
 
@@ -197,21 +201,25 @@ def own_state(module: nn.Module) -> dict[str, Any]:
     return {k: v for k, v in vars(module).items() if k not in _COMMON} | module._buffers
 
 
-def same_state(one: nn.Module, other: nn.Module, but: frozenset[str] = frozenset()) -> bool:
-    """Whether two modules hold the same, also what was changed by hand since they were made."""
-    mine, its = own_state(one), own_state(other)
-    return mine.keys() == its.keys() and all(_equal(mine[key], its[key]) for key in mine if key not in but)
+def same_state(modules: Sequence[nn.Module], but: frozenset[str] = frozenset()) -> bool:
+    """Whether modules are of one class and hold the same, `but` for these names; what was changed by hand counts."""
+    if any(type(module) is not type(modules[0]) for module in modules):
+        return False
+    first, *others = map(own_state, modules)
+    asked = [key for key in first if key not in but]
+    return all(
+        own.keys() == first.keys() and all(own[key] is first[key] or _equal(own[key], first[key]) for key in asked)
+        for own in others
+    )
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         return isinstance(one, Tensor) and isinstance(other, Tensor) and one.equal(other)
     if type(one) is not type(other):
         return False
     if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(map(_equal, one, other))
+        return len(one) == len(other) and all(a is b or _equal(a, b) for a, b in zip(one, other, strict=True))
     # Of plain values; what else compares equal need not be alike.
     return isinstance(one, bool | int | float | str) and one == other
 

@@ -141,10 +141,12 @@ class Model(nn.Module):
 
     def head_groups(self) -> list[HeadGroup]:
         """The heads that can run as one as they are now (see `mtlkit.grouping`)."""
+        heads = {task: self.head(task) for task in self.tasks}
         held = Counter(id(p) for module in self.modules() for p in module._parameters.values() if p is not None)
-        # One whose parameters are another's too can't have them among its group's.
-        alone = [t for t in self.tasks if all(held[id(p)] == 1 for p in self.head(t).parameters())]
-        heads = {task: self.head(task) for task in alone}
+        twice = {p for p, times in held.items() if times > 1}
+        if twice:
+            # One whose parameters are another's too can't have them among its group's.
+            heads = {t: head for t, head in heads.items() if twice.isdisjoint(map(id, head.parameters()))}
         alike = {
             task.on for task in self.graph.tasks.values() if common_encoder(self.scheme(owner(task.on))) is not None
         }

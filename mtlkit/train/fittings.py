@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import nn
 
 from mtlkit.balancing import Balancer
 from mtlkit.errors import MtlkitError, PluginError, Problem, SpecError
@@ -23,6 +24,18 @@ def refuse_other_dtypes(model: Model) -> None:
         found = str(other.pop()).removeprefix("torch.")
         message = f"found {found} parameters, expected float32. Use model.float(), and precision= for mixed precision"
         raise SpecError([Problem("model", message)], "the trainer's arguments")
+
+
+def bring(model: Model, device: torch.device) -> list[nn.Module]:
+    """Move a model to where it isn't yet, and return its modules."""
+    modules = [*model.modules()]
+    for module in modules:
+        for held in (module._parameters, module._buffers):
+            for tensor in held.values():
+                if tensor is not None and tensor.device != device:
+                    model.to(device)
+                    return modules
+    return modules
 
 
 def checked_callback(callback: Any) -> Any:

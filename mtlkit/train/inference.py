@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.model import Model
+from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
@@ -44,9 +45,7 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
         device: where it is computed.
         batch_size: the trainer's; fewer rows are not taken at once.
     """
-    rows, modules = len(next(iter(inputs.values()))), [*model.modules()]
-    if any(p.device != device for module in modules for p in module._parameters.values() if p is not None):
-        model.to(device)
+    rows, modules = len(next(iter(inputs.values()))), bring(model, device)
     # To find out takes two rows' time.
     pictures = images(model) if device.type == "cpu" and rows > _FEW else frozenset[str]()
     made: dict[str, list[Tensor]] = {task: [] for task in model.tasks}

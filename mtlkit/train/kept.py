@@ -16,6 +16,9 @@ from torch import nn
 
 from mtlkit.balancing import Balancer
 
+# What every module has and no pass changes; there are many.
+_HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+
 
 class Kept:
     """The random state and, where asked for, the buffers of modules and what a balancer knows.
@@ -60,7 +63,8 @@ class Kept:
 def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes; of what can be added to, a copy, so that it stays as it is now."""
     return {
-        name: copy.copy(value) if isinstance(value, list | dict | set) else value for name, value in attributes.items()
+        name: copy.copy(value) if isinstance(value, list | dict | set) and name not in _HOOKS else value
+        for name, value in attributes.items()
     }
 
 

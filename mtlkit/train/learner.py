@@ -72,7 +72,8 @@ class Learner:
             message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
             raise SpecError([Problem("model", message)], "the trainer's arguments")
         self.optimizer.heal()
-        self.as_one = self.together.ready()
+        # Between epochs nobody else has a hand in it.
+        self.as_one = self.together.ready(anew=bool(self.trainer.callbacks))
         self.buffered = (
             [module for module in self.model.modules() if module._buffers] if self.skips or self.as_one else []
         )

@@ -176,15 +176,17 @@ def loss_groups(model: Model, groups: Sequence[HeadGroup]) -> list[LossGroup]:
             start = 0
             for _, run in groupby(tasks, key=lambda task: json.dumps(model.graph.tasks[task].loss, sort_keys=True)):
                 names = tuple(run)
-                if len(names) > 1 and all(_alike(model.loss(name), model.loss(names[0])) for name in names):
+                if len(names) > 1 and _alike([model.loss(name) for name in names]):
                     made.append(LossGroup(group, block, start, names, model.loss(names[0])))
                 start += len(names)
     return made
 
 
-def _alike(loss: Any, other: Any) -> bool:
-    """Whether a task's loss does what that of another task with the same options does, as its `each` says."""
-    if not declares(type(loss), "each") or watched(loss) or loss._parameters or loss._modules:
+def _alike(losses: Sequence[Any]) -> bool:
+    """Whether the losses of tasks with the same options do the same, as `each` says."""
+    if not declares(type(losses[0]), "each") or any(
+        loss._parameters or loss._modules or watched(loss) for loss in losses
+    ):
         return False
     # One may have been given other weights or attributes by hand.
-    return type(loss) is type(other) and same_state(loss, other)
+    return same_state(losses)

@@ -22,6 +22,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -80,11 +81,10 @@ class _Slab:
         first = self.units[0]
         self.values = torch.empty(self.offsets[-1], dtype=first.dtype, device=first.device)
         self.gradient = torch.zeros_like(self.values)
-        self.views = [self._view(self.values, index) for index in range(len(self.units))]
-        self.places = [self._view(self.gradient, index) for index in range(len(self.units))]
+        self.views = self._cut(self.values)
         self.before = [p.data for p in self.units]
+        torch._foreach_copy_(self.views, self.before)
         for p, view in zip(self.units, self.views, strict=True):
-            view.copy_(p.detach())
             p.data = view
         self.leaves, self.leaf_places, start = list[nn.Parameter](), list[Tensor](), 0
         for row in rows:
@@ -94,7 +94,8 @@ class _Slab:
             self.leaf_places.append(self.gradient[span].view(row.leaf.shape))
             start += len(row.members)
         self.leaves += self.alone
-        self.leaf_places += self.places[start:]
+        own = self.gradient[self.offsets[start] :].split([p.numel() for p in self.alone])
+        self.leaf_places += [part.view(p.shape) for part, p in zip(own, self.alone, strict=True)]
         self.addresses = [p.data_ptr() for p in self.alone]
         self.segments = [self._segment(0, len(self.units))]
         self._present: list[bool] = []
@@ -138,11 +139,19 @@ class _Slab:
 
     def unpack(self) -> None:
         self.heal()
+        torch._foreach_copy_(self.before, self.views)
         for p, before in zip(self.units, self.before, strict=True):
-            p.data = before.copy_(p.detach())
+            p.data = before
 
-    def _view(self, flat: Tensor, index: int) -> Tensor:
-        return flat[self.offsets[index] : self.offsets[index + 1]].view(self.units[index].shape)
+    @cached_property
+    def places(self) -> list[Tensor]:
+        """Where each unit's gradient belongs."""
+        return self._cut(self.gradient)
+
+    def _cut(self, flat: Tensor) -> list[Tensor]:
+        """What is each unit's of a tensor for all."""
+        parts = flat.split([p.numel() for p in self.units])
+        return [part.view(p.shape) for part, p in zip(parts, self.units, strict=True)]
 
     def _segment(self, start: int, stop: int) -> _Segment:
         span = slice(self.offsets[start], self.offsets[stop])
@@ -299,21 +308,21 @@ class Packed:
 
 def _movable(p: nn.Parameter) -> bool:
     """Whether a parameter is small and all that is in its storage, so that nothing else sees it move."""
+    if not (0 < p.numel() <= _SMALL and p.layout is torch.strided and p.is_contiguous() and p.is_floating_point()):
+        return False
+    storage = p.untyped_storage()
     return (
-        0 < p.numel() <= _SMALL
-        and p.layout is torch.strided
-        and p.is_contiguous()
-        and p.is_floating_point()
-        and not p.is_shared()
-        and p.untyped_storage().nbytes() == p.numel() * p.element_size()
-        and _users(p) == _ALONE
+        not storage.is_shared()
+        and storage.nbytes() == p.numel() * p.element_size()
+        and _users(storage) == _ALONE
         and not getattr(p, "_post_accumulate_grad_hooks", None)
     )
 
 
-def _users(p: nn.Parameter) -> int:
-    """How many tensors have a parameter's storage. Torch has no public way to ask."""
-    return int(torch._C._storage_Use_Count(p.untyped_storage()._cdata))
+def _users(storage: torch.UntypedStorage) -> int:
+    """How many hold a storage, `storage` among them. Torch has no public way to ask."""
+    return int(torch._C._storage_Use_Count(storage._cdata))
 
 
-_ALONE = _users(nn.Parameter(torch.empty(1)))
+_ONE = nn.Parameter(torch.empty(1))
+_ALONE = _users(_ONE.untyped_storage())

@@ -64,13 +64,22 @@ class Together:
                 self.groups.sides[group] = _side(mine)
                 self._as_leaves.add(group)
 
-    def ready(self) -> bool:
-        """Whether heads and losses are still what they were, and nothing watches them.
+    def ready(self, anew: bool = True) -> bool:
+        """Whether the groups may be run now: nothing has changed what they rest on, and no weight is NaN or infinite.
 
         The leaves are trained from now on if the weights in them are.
+
+        Args:
+            anew: whether somebody may have changed heads, losses or their weights since they were last looked at.
         """
-        if not self.groups.groups:
+        if not self.groups.groups or (anew and not self._same()):
             return False
+        # Zero times a weight that is NaN or infinite, of a task without labels, would be NaN for all.
+        weights = [side(index, name) for side, index, name in self._sides()]
+        return all(bool(weight.isfinite().all()) for weight in weights if weight is not None)
+
+    def _same(self) -> bool:
+        """Whether heads and losses are still what they were, and nothing watches them."""
         now = self.model.head_groups()
         if [_held(group) for group in now] != [_held(group) for group in self.groups.groups]:
             return False
@@ -81,9 +90,7 @@ class Together:
                 if any(getattr(layer, name) is not p for layer, p in zip(group.rows[index], row.members, strict=True)):
                     return False
                 row.leaf.requires_grad_(row.members[0].requires_grad)
-        # Zero times a weight that is NaN or infinite, of a task without labels, would be NaN for all.
-        weights = [side(index, name) for side, index, name in self._sides()]
-        return all(bool(weight.isfinite().all()) for weight in weights if weight is not None)
+        return True
 
     def _sides(self) -> Iterator[tuple[Sides, int, str]]:
         for group in self.groups.groups:

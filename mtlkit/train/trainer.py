@@ -39,7 +39,7 @@ from mtlkit.train.examples import (
     TensorBatches,
     batches,
 )
-from mtlkit.train.fittings import checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
+from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
 from mtlkit.train.history import History, HistoryFile
 from mtlkit.train.inference import predicted
 from mtlkit.train.loop import Loop, flushed_denormals
@@ -157,7 +157,7 @@ class Trainer:
         train_batches = self._training_batches(train, order)
         valid_batches = None if valid is None else self._batches(valid)
         self._refuse_missing(train_batches)
-        self.model.to(self.accelerator.device)
+        bring(self.model, self.accelerator.device)
         # What it learnt in an earlier fit is not of this one.
         self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
         self.current_places()
@@ -225,7 +225,7 @@ class Trainer:
         Args:
             data: as for `fit`.
         """
-        self.model.to(self.accelerator.device)
+        bring(self.model, self.accelerator.device)
         return evaluate(self.model, self._batches(data), self.accelerator.device, self._autocast)
 
     def predict(self, x: Any) -> dict[str, Tensor]:
