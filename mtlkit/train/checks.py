@@ -23,7 +23,7 @@ def as_tensor(value: Any) -> Tensor:
     """A tensor of what a user has, in the precision that models compute in: float32, or int64 for whole numbers."""
     try:
         # A pandas column or table; empty cells of its own kinds of numbers become NaN.
-        if hasattr(value, "to_numpy"):
+        if not isinstance(value, Tensor) and hasattr(value, "to_numpy"):
             whole = not bool(value.isna().to_numpy().any())
             value = value.to_numpy() if whole else value.to_numpy(dtype="float64", na_value=float("nan"))
         tensor = torch.as_tensor(value)

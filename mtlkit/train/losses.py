@@ -21,7 +21,8 @@ from mtlkit.label import count, select
 from mtlkit.train.checks import check_against_output
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen, which makes each of them take three times as long.
+@dataclass(eq=False)
 class Found:
     """The losses of some tasks in a batch.
 
@@ -36,6 +37,11 @@ class Found:
     values: Tensor
     numbers: float | Tensor
     among: tuple[str, ...] = ()
+
+    @cached_property
+    def total(self) -> float:
+        """The sum of the values, for which the device is waited for."""
+        return (self.values.sum() if self.values.ndim else self.values).item()
 
 
 class Losses(Mapping[str, Tensor]):
@@ -94,9 +100,7 @@ class Losses(Mapping[str, Tensor]):
     def not_finite(self) -> dict[str, float]:
         """Those that are NaN or infinite."""
         if self.found[0].values.device.type == "cpu":
-            fine = all(
-                math.isfinite((one.values.sum() if one.values.ndim else one.values).item()) for one in self.found
-            )
+            fine = all(math.isfinite(one.total) for one in self.found)
         else:
             # One look for all: each waits for the device.
             fine = bool(torch.cat([one.values.detach().reshape(-1) for one in self.found]).isfinite().all())
@@ -161,7 +165,7 @@ class Sums:
             (task,), number = one.tasks, one.numbers
             assert not isinstance(number, Tensor)
             # Read at once where that is no more than a look; on another device it would wait for all that is under way.
-            value = values.item() if values.device.type == "cpu" else values.detach()
+            value = one.total if values.device.type == "cpu" else values.detach()
             self._alone[task] = self._alone.get(task, 0.0) + value * number
             self._counts[task] = self._counts.get(task, 0.0) + number
 

@@ -226,8 +226,7 @@ class Packed:
                 self._slabs.append((index, slab))
         self._more = [*more]
         self.optimizer = make([*made, {"params": self._more, "weight_decay": 0.0}] if more else made)
-        # Around each step torch opens a record for profilers, which takes as long as a small model's step itself.
-        self._bare: Callable[[Optimizer], None] | None = getattr(type(self.optimizer).step, "__wrapped__", None)
+        self._bare: Callable[[Optimizer], None] | None = _bare(type(self.optimizer).step)
         self.rows = [row for _, slab in self._slabs for row in slab.rows]
         packed = [p for _, slab in self._slabs for p in (*slab.units, *(row.leaf for row in slab.rows))]
         self._found_segments()
@@ -317,6 +316,14 @@ def _movable(p: nn.Parameter) -> bool:
         and _users(storage) == _ALONE
         and not getattr(p, "_post_accumulate_grad_hooks", None)
     )
+
+
+def _bare(step: Any) -> Any:
+    """A step without the record for profilers that torch opens around it, which takes as long as a small model's step.
+
+    None where it is somebody else's that is around it.
+    """
+    return getattr(step, "__wrapped__", None) if step.__code__.co_filename == optim.__file__ else None
 
 
 def _users(storage: torch.UntypedStorage) -> int:
