@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlkit.border import OUTPUT, Border, segments
-from mtlkit.errors import DataError, MtlkitError, nearest, shown
-from mtlkit.feature import Shape, Value, apply, join, run_stages, takes_mask, written
-from mtlkit.graph import Encoder, Graph, Input, owner
+from mtlkit.border import Border
+from mtlkit.errors import DataError, nearest, shown
+from mtlkit.feature import Shape, Value, written
+from mtlkit.graph import Graph, Input, owner
 from mtlkit.grouping import Groups, HeadGroup, head_groups
 from mtlkit.naming import module_name
+from mtlkit.plan import Plan, planned
 from mtlkit.spec import Spec
 from mtlkit.trunk import common_encoder
 
@@ -71,8 +72,7 @@ class Model(nn.Module):
         self.losses = losses
         self.ids = ids
         self.shapes = shapes
-        self._read_ahead = {source for node in graph.order for source in node.sources}
-        self._plans: dict[tuple[tuple[str, ...] | None, bool, Groups | None], _Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...] | None, bool, Groups | None], Plan] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -99,11 +99,7 @@ class Model(nn.Module):
             DataError: an input is missing, unknown, or has another shape or kind of numbers than the spec declares.
         """
         plan = self._plan_for(tasks, border is not None, groups)
-        values: dict[str, Value] = self._inputs(x, plan.inputs)
-        outputs: dict[str, Tensor] = {}
-        for step in plan.steps:
-            step.run(self, values, outputs, border)
-        return {task: outputs[task] for task in plan.outputs}
+        return plan.run(self, self._inputs(x, plan.inputs), border)
 
     def predict(self, x: Inputs, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         """What people read, by task: class probabilities, rates, values. Arguments as of `forward`."""
@@ -189,146 +185,14 @@ class Model(nn.Module):
             raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
         return {name: (check_input(inputs[name], value), None) for name, value in given.items()}
 
-    def _plan_for(self, tasks: Sequence[str] | None, bordered: bool, groups: Groups | None = None) -> _Plan:
+    def _plan_for(self, tasks: Sequence[str] | None, bordered: bool, groups: Groups | None = None) -> Plan:
         key = (None if tasks is None else tuple(tasks), bordered, groups)
         plan = self._plans.get(key)
         if plan is None:
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            plan = self._plans[key] = self._planned(self.tasks if key[0] is None else key[0], bordered, groups)
+            plan = self._plans[key] = planned(self, self.tasks if key[0] is None else key[0], bordered, groups)
         return plan
-
-    def _planned(self, tasks: tuple[str, ...], bordered: bool, groups: Groups | None) -> _Plan:
-        for task in tasks:
-            if task not in self.graph.tasks:
-                raise MtlkitError(
-                    f"no task named {shown(task)}.{nearest(task, self.tasks)} Tasks: {', '.join(self.tasks)}"
-                )
-        needed = self.graph.needed(tasks)
-        sources = {source for node in self.graph.order if node.key in needed for source in node.sources}
-        steps: list[_Encode | _Share | _Decode | _DecodeAsOne] = []
-        per_task: set[str] = set()
-        grouped = {} if groups is None else groups.of
-        begun: set[HeadGroup] = set()
-        for node in self.graph.order:
-            if node.key not in needed:
-                continue
-            if groups is not None and not isinstance(node, Encoder) and node.name in grouped:
-                group = grouped[node.name]
-                if group not in begun:
-                    steps.append(_DecodeAsOne(group, groups))
-                begun.add(group)
-            elif not isinstance(node, Encoder):
-                source = f"{node.on}/{node.name}" if node.on in per_task else node.on
-                fed = node.key in self._read_ahead
-                masked = takes_mask(self.head(node.name))
-                steps.append(_Decode(node.name, module_name(node.name), source, node.key if fed else None, masked))
-            elif common_encoder(self.scheme(node.name)) is not None:
-                parts = segments(self.graph, node.name)
-                last = max(i for i, (key, _) in enumerate(parts) if key in sources)
-                # A border lies between the parts of an encoder too, also where no task of these taps it.
-                wanted = tuple(part for part in parts[:last] if bordered or part[0] in sources)
-                steps.append(_Encode(node.name, module_name(node.name), node.sources, (*wanted, parts[last])))
-            else:
-                on = tuple(task for task in self.graph.tasks_on(node.name) if self.graph.tasks[task].key in needed)
-                per_task.add(node.name)
-                steps.append(_Share(node.name, node.sources, on))
-        read = {source for step in steps for source in step.reads}
-        alone = tuple(task for task in tasks if task not in grouped)
-        return _Plan(alone, tuple(name for name in self.graph.inputs if name in read), tuple(steps))
-
-
-@dataclass(frozen=True)
-class _Encode:
-    """Run an encoder that all who read it see alike, part by part where others read its stages."""
-
-    name: str
-    key: str
-    reads: tuple[str, ...]
-    parts: tuple[tuple[str, int | None], ...]
-
-    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
-        trunk: Any = common_encoder(model.encoders[self.key])
-        x, mask = join([_read(values, source, self.parts[0][0], border) for source in self.reads])
-        if len(self.parts) == 1 and self.parts[0][1] is None:
-            values[self.name] = apply(trunk, x, mask)
-            return
-        start = 0
-        for index, (key, tap) in enumerate(self.parts):
-            if index:
-                x, mask = _read(values, self.parts[index - 1][0], key, border)
-            stop = len(trunk.stages) if tap is None else tap + 1
-            values[key] = run_stages(trunk.stages[start:stop], x, mask)[-1] if stop > start else (x, mask)
-            start = stop
-
-
-@dataclass(frozen=True)
-class _Share:
-    """Run a scheme that gives each task features of its own."""
-
-    name: str
-    reads: tuple[str, ...]
-    tasks: tuple[str, ...]
-
-    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
-        x, mask = join([_read(values, source, self.name, border) for source in self.reads])
-        for task, value in model.scheme(self.name)(x, mask, self.tasks).items():
-            values[f"{self.name}/{task}"] = value
-
-
-@dataclass(frozen=True)
-class _Decode:
-    """Run a head, and its prediction where an encoder reads it (`feeds` is then the source's name).
-
-    `key` is what the module of heads calls it.
-    """
-
-    task: str
-    key: str
-    source: str
-    feeds: str | None
-    masked: bool
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.source,)
-
-    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
-        x, mask = _read(values, self.source, f"{OUTPUT}{self.task}", border)
-        head = model.heads[self.key]
-        output = head(x, mask) if self.masked else head(x)
-        outputs[self.task] = output if border is None else border.output(self.task, output)
-        if self.feeds is not None:
-            ahead = output if border is None else border.read_output(self.task, output)
-            values[self.feeds] = model.as_prediction(self.task, ahead), mask if output.ndim == 3 else None
-
-
-@dataclass(frozen=True)
-class _DecodeAsOne:
-    """Run the heads of a group, also those whose tasks are not asked for."""
-
-    group: HeadGroup
-    groups: Groups
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.group.on,)
-
-    def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
-        self.groups.run(self.group, *values[self.group.on])
-
-
-def _read(values: dict[str, Value], source: str, reader: str, border: Border | None) -> Value:
-    return values[source] if border is None else border.read(source, reader, values[source])
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The steps that some tasks need, in order, the inputs that these read, and whose outputs they give."""
-
-    outputs: tuple[str, ...]
-    inputs: tuple[str, ...]
-    steps: tuple[_Encode | _Share | _Decode | _DecodeAsOne, ...]
 
 
 def check_input(declared: Input, value: object) -> Tensor:

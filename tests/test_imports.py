@@ -22,6 +22,7 @@ LAYERS = [
     ["encoder", "head", "sharing", "balancer", "loss", "metric", "data"],
     ["schema", "graph"],
     ["border", "grouping"],
+    ["plan"],
     ["model"],
     ["build"],
     ["saving"],
@@ -57,6 +58,7 @@ def imports() -> list[tuple[str, str]]:
 # Imports inside functions or for type checkers that close a circle on purpose.
 UPWARD = {
     ("model", "saving"),  # model.save() is the door to what loads models
+    ("plan", "model"),  # what a plan is run on, for type checkers
 }
 
 
