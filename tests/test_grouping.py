@@ -236,3 +236,11 @@ def test_what_is_watched(watch: Callable[[nn.Module], Any]) -> None:
     assert not watched(module)
     watch(module)
     assert watched(module)
+
+
+def test_a_head_that_was_given_something_more_by_hand_is_not_like_the_others() -> None:
+    for add in (lambda head: head.add_module("more", nn.Dropout()), lambda head: setattr(head, "note", 1)):
+        model = of()
+        assert len(model.head_groups()) == 1
+        add(model.head("t2"))
+        assert model.head_groups() == []

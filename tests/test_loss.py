@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mtlkit import SpecError, build_model, losses, metrics
 from mtlkit.grouping import declares
+from mtlkit.loss import MSE
 from mtlkit.testing import check_loss
 
 
@@ -103,3 +104,12 @@ def test_every_loss_is_what_it_says(name: str, options: dict[str, Any]) -> None:
     check_loss(name, **options)
     # So that many tasks' are computed as one.
     assert declares(losses[name], "each")
+
+
+def test_the_mean_squared_error_is_that_of_torch_to_the_bit_and_warns_of_other_shapes() -> None:
+    loss, output, target = MSE(3), torch.randn(7, 3, requires_grad=True), torch.randn(7, 3)
+    made, wanted = loss(output, target), F.mse_loss(output, target)
+    assert torch.equal(made, wanted)
+    assert torch.equal(torch.autograd.grad(made, output)[0], torch.autograd.grad(wanted, output)[0])
+    with pytest.warns(UserWarning, match="target size"):
+        loss(output, target[:, :1])
