@@ -323,7 +323,8 @@ def _bare(step: Any) -> Any:
 
     None where it is somebody else's that is around it.
     """
-    return getattr(step, "__wrapped__", None) if step.__code__.co_filename == optim.__file__ else None
+    code = getattr(step, "__code__", None)
+    return getattr(step, "__wrapped__", None) if code and code.co_filename == optim.__file__ else None
 
 
 def _users(storage: torch.UntypedStorage) -> int:
