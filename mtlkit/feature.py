@@ -136,6 +136,13 @@ def stages_of(encoder: nn.Module) -> list[nn.Module]:
     return list(getattr(encoder, "stages", None) or [encoder])
 
 
+def run(stages: Sequence[nn.Module], x: Tensor, mask: Mask) -> Value:
+    """The features after all stages, applied in turn; what is between them is not held."""
+    for stage in stages:
+        x, mask = apply(stage, x, mask)
+    return x, mask
+
+
 def run_stages(stages: Sequence[nn.Module], x: Tensor, mask: Mask) -> list[Value]:
     """The features after each stage, applied in turn."""
     made = []

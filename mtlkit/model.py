@@ -52,6 +52,7 @@ class Model(nn.Module):
         heads, losses: one module a task.
         ids: of each input that holds ids, how many there are and which one pads.
         shapes: of an example of each input, of each encoder's features, of each task's output ("task:pos").
+        notes: what was measured of this model, by what it was measured for; copies of the model are measured anew.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Model(nn.Module):
         self.ids = ids
         self.shapes = shapes
         self._plans: dict[tuple[tuple[str, ...] | None, bool, Groups | None], Plan] = {}
+        self.notes: dict[tuple[object, ...], int] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -154,7 +156,7 @@ class Model(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are made anew: they hold what a fit has lent them.
-        return {**self.__dict__, "_plans": {}}
+        return {**self.__dict__, "_plans": {}, "notes": {}}
 
     def save(self, path: str | Path) -> None:
         """Write model.safetensors, spec.json and manifest.json into a folder, which `mtlkit.load` reads.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mtlkit.border import OUTPUT, Border, segments
 from mtlkit.errors import MtlkitError, nearest, shown
-from mtlkit.feature import Value, apply, join, run_stages, takes_mask
+from mtlkit.feature import Value, apply, join, run, takes_mask
 from mtlkit.graph import Encoder
 from mtlkit.grouping import Groups, HeadGroup
 from mtlkit.naming import module_name
@@ -82,12 +82,13 @@ def planned(model: Model, tasks: tuple[str, ...], bordered: bool, groups: Groups
             source = f"{node.on}/{node.name}" if node.on in per_task else node.on
             feeds = node.key if node.key in read_ahead else None
             steps.append(_Decode(node.name, module_name(node.name), source, feeds, takes_mask(model.head(node.name))))
-        elif common_encoder(model.scheme(node.name)) is not None:
+        elif (trunk := common_encoder(model.scheme(node.name))) is not None:
             parts = segments(graph, node.name)
             last = max(i for i, (key, _) in enumerate(parts) if key in sources)
             # A border lies between the parts of an encoder too, also where no task of these taps it.
             wanted = tuple(part for part in parts[:last] if bordered or part[0] in sources)
-            steps.append(_Encode(node.name, module_name(node.name), node.sources, (*wanted, parts[last])))
+            key, masked = module_name(node.name), hasattr(trunk, "forward_masked")
+            steps.append(_Encode(node.name, key, node.sources, (*wanted, parts[last]), masked))
         else:
             on = tuple(task for task in graph.tasks_on(node.name) if graph.tasks[task].key in needed)
             per_task.add(node.name)
@@ -105,19 +106,21 @@ class _Encode:
     key: str
     reads: tuple[str, ...]
     parts: tuple[tuple[str, int | None], ...]
+    masked: bool
 
     def run(self, model: Model, values: dict[str, Value], outputs: dict[str, Tensor], border: Border | None) -> None:
         trunk: Any = common_encoder(model.encoders[self.key])
         x, mask = join([_read(values, source, self.parts[0][0], border) for source in self.reads])
         if len(self.parts) == 1 and self.parts[0][1] is None:
-            values[self.name] = apply(trunk, x, mask)
+            # Without a mask an encoder that knows none is its forward: to ask it takes as long as a small layer.
+            values[self.name] = (trunk(x), None) if mask is None and not self.masked else apply(trunk, x, mask)
             return
         start = 0
         for index, (key, tap) in enumerate(self.parts):
             if index:
                 x, mask = _read(values, self.parts[index - 1][0], key, border)
             stop = len(trunk.stages) if tap is None else tap + 1
-            values[key] = run_stages(trunk.stages[start:stop], x, mask)[-1] if stop > start else (x, mask)
+            values[key] = run(trunk.stages[start:stop], x, mask) if stop > start else (x, mask)
             start = stop
 
 

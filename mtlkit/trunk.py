@@ -35,7 +35,7 @@ import torch
 from torch import nn
 
 from mtlkit.batching import in_rows, run_rows
-from mtlkit.feature import PROBE, Shape, Value, feature_shape, run_stages, stages_of, traced_shape
+from mtlkit.feature import PROBE, Shape, Value, feature_shape, run, stages_of, traced_shape
 from mtlkit.naming import ByName
 
 
@@ -109,7 +109,7 @@ class Columns(ByName[nn.Module]):
         if rows:
             made: list[Value] = [(x, None) for x in run_rows(rows, [x for x, _ in values.values()])]
         else:
-            made = [run_stages(parts, *value)[-1] for parts, value in zip(columns, values.values(), strict=True)]
+            made = [run(parts, *value) for parts, value in zip(columns, values.values(), strict=True)]
         return dict(zip(values, made, strict=True))
 
 

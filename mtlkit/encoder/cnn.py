@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlkit.encoder.layer import activation_layer
-from mtlkit.feature import Mask, Shape, kind, run_stages, written
+from mtlkit.feature import Mask, Shape, kind, run, written
 from mtlkit.option import Activation, Probability, Size, Sizes
 
 Padding = Literal["same", "valid"]
@@ -89,7 +89,7 @@ class CNN(nn.Module):
         return self.forward_masked(x, None)[0]
 
     def forward_masked(self, x: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
-        return run_stages(self.stages, x, mask)[-1]
+        return run(self.stages, x, mask)
 
 
 def _after(steps: int, pool: Pooling, flat: bool) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.encoder.layer import sequence_shape
-from mtlkit.feature import Mask, Shape, run_stages
+from mtlkit.feature import Mask, Shape, run
 from mtlkit.option import Depth, Probability, Size
 
 _CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -53,7 +53,7 @@ class RNN(nn.Module):
         return self.forward_masked(x, None)[0]
 
     def forward_masked(self, x: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
-        return run_stages(self.stages, x, mask)[-1]
+        return run(self.stages, x, mask)
 
 
 class Recurrence(nn.Module):

@@ -18,7 +18,7 @@ from mtlkit.feature import (
     feature_shape,
     gives_padding,
     ignores_padding,
-    run_stages,
+    run,
 )
 from mtlkit.option import EncoderPart
 from mtlkit.part import Part, make
@@ -59,7 +59,7 @@ class Sequential(nn.Sequential):
         return self.forward_masked(x, None)[0]
 
     def forward_masked(self, x: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
-        return run_stages(self.stages, x, mask)[-1]
+        return run(self.stages, x, mask)
 
 
 def _made(part: Part, shape: Shape, padded: bool, first: bool) -> tuple[nn.Module, Shape, bool]:

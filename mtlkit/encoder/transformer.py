@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtlkit.encoder.layer import sequence_shape
 from mtlkit.encoder.rnn import as_sequence
-from mtlkit.feature import Mask, Shape, run_stages
+from mtlkit.feature import Mask, Shape, run
 from mtlkit.option import Depth, Probability, Size
 
 
@@ -53,7 +53,7 @@ class Transformer(nn.Module):
         return self.forward_masked(x, None)[0]
 
     def forward_masked(self, x: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
-        return run_stages(self.stages, x, mask)[-1]
+        return run(self.stages, x, mask)
 
 
 class Projection(nn.Module):

@@ -21,7 +21,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtlkit.border import OUTPUT, segments
-from mtlkit.feature import Value, apply, feature_axis, join, run_stages, takes_mask
+from mtlkit.feature import Value, apply, feature_axis, join, run, takes_mask
 from mtlkit.graph import Encoder, Task, owner
 from mtlkit.label import select
 from mtlkit.model import Model
@@ -150,7 +150,7 @@ class _Walk:
         features: dict[str, Value] = {}
         for key, tap in parts:
             stages = trunk.stages[start : None if tap is None else tap + 1]
-            x, mask = run_stages(stages, x, mask)[-1] if stages else (x, mask)
+            x, mask = run(stages, x, mask) if stages else (x, mask)
             features[key] = x, mask
             start += len(stages)
         return self._made(features)

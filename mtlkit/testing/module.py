@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtlkit.build import build_model
 from mtlkit.errors import SpecError
-from mtlkit.feature import Shape, apply, feature_shape, ignores_padding, run_stages, stages_of, takes_mask
+from mtlkit.feature import Shape, apply, feature_shape, ignores_padding, run, run_stages, stages_of, takes_mask
 from mtlkit.part import Part, make
 from mtlkit.registry import encoders, heads
 from mtlkit.testing.as_one import check_layers
@@ -90,7 +90,7 @@ def _check_module(factory: Callable[[], nn.Module], shape: Shape, what: str) -> 
         assert torch.equal(copy.deepcopy(module)(x), whole), f"{what} on {shape}: a deepcopy gives other features"
         stages = getattr(module, "stages", None)
         if stages:
-            staged = run_stages(stages, x, None)[-1][0]
+            staged = run(stages, x, None)[0]
             assert close(staged, whole), f"{what} on {shape}: its stages do not equal its forward"
             own = {id(p) for p in module.parameters()}
             assert own >= {id(p) for s in stages for p in s.parameters()}, (

@@ -26,7 +26,7 @@ def as_tensor(value: Any) -> Tensor:
         if not isinstance(value, Tensor) and hasattr(value, "to_numpy"):
             whole = not bool(value.isna().to_numpy().any())
             value = value.to_numpy() if whole else value.to_numpy(dtype="float64", na_value=float("nan"))
-        tensor = torch.as_tensor(value)
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"found {type(value).__name__}, expected a tensor or an array of numbers: {error}") from error
     return tensor.float() if tensor.is_floating_point() else tensor.long()
@@ -43,25 +43,29 @@ def checked_inputs(model: Model, x: Inputs | Any, needed: Sequence[str] | None =
     Raises:
         DataError: one is missing or unknown, has another shape or kind, or they differ in length.
     """
-    inputs = {name: model.graph.inputs[name] for name in needed or model.graph.inputs}
+    declared = model.graph.inputs
+    wanted = tuple(needed or declared)
     if not isinstance(x, Mapping):
-        if len(inputs) > 1:
-            raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
-        x = dict.fromkeys(inputs, x)
-    if not set(inputs) <= set(x) <= set(model.graph.inputs):
-        raise DataError(f"found the inputs {', '.join(map(str, x))}; expected {', '.join(inputs)}")
-    checked = {}
-    for name, declared in inputs.items():
-        value = as_tensor(x[name])
-        if declared.dtype == "float32":
-            value = value.float()
-        checked[name] = check_input(declared, value)
-        if name in model.ids:
-            _check_ids(name, value, model.ids[name].vocab)
+        if len(wanted) > 1:
+            raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(wanted)}; found {type(x).__name__}")
+        return {name: _checked_input(model, name, x) for name in wanted}
+    if not set(wanted) <= set(x) <= set(declared):
+        raise DataError(f"found the inputs {', '.join(map(str, x))}; expected {', '.join(wanted)}")
+    checked = {name: _checked_input(model, name, x[name]) for name in wanted}
     lengths = {name: len(value) for name, value in checked.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the inputs differ in their number of examples: {lengths}")
     return checked
+
+
+def _checked_input(model: Model, name: str, x: Any) -> Tensor:
+    declared, value = model.graph.inputs[name], as_tensor(x)
+    if declared.dtype == "float32" and not value.is_floating_point():
+        value = value.float()
+    check_input(declared, value)
+    if name in model.ids:
+        _check_ids(name, value, model.ids[name].vocab)
+    return value
 
 
 def _check_ids(name: str, ids: Tensor, vocab: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -28,7 +28,13 @@ def refuse_other_dtypes(model: Model) -> None:
 
 def bring(model: Model, device: torch.device) -> list[nn.Module]:
     """Move a model to where it isn't yet, and return its modules."""
-    modules = [*model.modules()]
+    modules, seen = [cast("nn.Module", model)], {id(model)}
+    # A loop over what is added meanwhile: `modules()` takes several times as long, which short predictions feel.
+    for module in modules:
+        for child in module._modules.values():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                modules.append(child)
     for module in modules:
         for held in (module._parameters, module._buffers):
             for tensor in held.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ def test_predictions_do_not_depend_on_the_rows_taken_at_once(name: str, monkeypa
         assert not found[task].is_inference() and found[task].device.type == "cpu"
 
 
-def test_more_rows_are_taken_of_small_models_and_fewer_of_large_ones() -> None:
+def test_more_rows_are_taken_of_small_models_and_fewer_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "cache", lambda: 512 * 2**10)
+
     def rows(spec: Any) -> int:
         model = build_model({**spec, "tasks": TASKS}).eval()
         return rows_at_once(model, {"input": torch.randn(4, *spec["input"])}, 16)
@@ -143,3 +146,34 @@ def test_what_all_tasks_hold_at_once_is_bounded() -> None:
     rows = rows_at_once(model, {"input": torch.randn(8, 4)}, 16)
     # The hidden layer of each of the 300 columns takes 512 bytes a row, and is seen as that of several modules.
     assert 2**30 // (300 * 512 * 6) < rows < 2**30 // (300 * 512)
+
+
+def test_the_cache_of_a_core_is_that_of_this_machine_or_what_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2**17 <= inference.cache() <= 2**26
+    for told in ({"l2_cache_size": 2**21}, {"l2_cache_size": 0}, {}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told, raising=False)
+        assert inference.cache.__wrapped__() == (told.get("l2_cache_size") or 512 * 2**10)
+    # Not every torch can tell.
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert inference.cache.__wrapped__() == 512 * 2**10
+
+
+@pytest.mark.parametrize("rows", [3, 200])
+@pytest.mark.parametrize("head", [nn.Identity, lambda: nn.Unflatten(1, (4,))])
+def test_predictions_are_the_users_own(rows: int, head: Any) -> None:
+    """Who writes into a prediction changes neither what was predicted for nor another prediction."""
+    model = build_model({"input": [4], "encoder": "linear", "tasks": {"a": {"outputs": 4}, "b": {"outputs": 4}}})
+    model.scheme("encoder").trunk = nn.Identity()
+    model.heads["a"], model.heads["b"] = head(), head()
+    x = torch.randn(rows, 4)
+    for given in (x.clone(), {"input": x.clone()}):
+        found = Trainer(model, batch_size=2, progress=False).predict(given)
+        found["a"].add_(1).requires_grad_()
+        assert torch.equal(given["input"] if isinstance(given, dict) else given, x)
+        assert torch.equal(found["b"], x) and torch.equal(found["a"], x + 1)
+
+
+def test_what_was_measured_of_a_model_is_not_its_copys() -> None:
+    model = build_model({"input": [4], "encoder": "linear", "tasks": TASKS})
+    Trainer(model, progress=False).predict(torch.randn(200, 4))
+    assert model.notes and not copy.deepcopy(model).notes
