@@ -23,7 +23,7 @@ from mtlkit.train.checks import check_against_output
 from mtlkit.train.examples import Batch, TensorBatches
 from mtlkit.train.inference import size_for
 from mtlkit.train.kept import evaluating
-from mtlkit.train.layout import channels_last, images
+from mtlkit.train.layout import USUAL_ROWS, channels_last, images
 
 Scores = dict[str, dict[str, float]]
 
@@ -49,10 +49,12 @@ def tally(
 ) -> dict[str, Tally]:
     """What `evaluate` divides: each task's loss, metrics and number of labels."""
     tallies = {task: Tally(model, task, device) for task in model.tasks}
-    pictures = images(model) if device.type == "cpu" else frozenset[str]()
     with evaluating(model):
+        rows = USUAL_ROWS
         if isinstance(batches, TensorBatches):
-            batches = batches.cut_to(size_for(model, batches.x, device, batches.batch_size))
+            rows = size_for(model, batches.x, device, batches.batch_size)
+            batches = batches.cut_to(rows)
+        pictures = images(model, rows) if device.type == "cpu" else frozenset[str]()
         with torch.inference_mode():
             for batch in batches:
                 x = channels_last({name: value.to(device) for name, value in batch.x.items()}, pictures)

@@ -46,12 +46,12 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
         batch_size: the trainer's; fewer rows are not taken at once.
     """
     rows, modules = len(next(iter(inputs.values()))), bring(model, device)
-    # To find out takes two rows' time.
-    pictures = images(model) if device.type == "cpu" and rows > _FEW else frozenset[str]()
     made: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
     # What inference mode gives could not be trained on unless it were copied.
     with evaluating(model, modules), torch.no_grad():
         size = size_for(model, inputs, device, batch_size)
+        # To find out takes two rows' time.
+        pictures = images(model, min(rows, size)) if device.type == "cpu" and rows > _FEW else frozenset[str]()
         for start in range(0, max(rows, 1), size):
             batch = inputs if rows <= size else {name: value[start : start + size] for name, value in inputs.items()}
             batch = channels_last({name: value.to(device) for name, value in batch.items()}, pictures)

@@ -1,11 +1,15 @@
 """How images lie in memory: with the channels of a pixel side by side, on the CPU.
 
-    names = images(model)
+    names = images(model, rows=64)
     x = channels_last(x, names)
 
-Convolutions on the CPU then take half of the time, and what they make lies so too (benchmarks/speed). Values stay what
-they are. A module that insists on the usual layout, by `x.view(len(x), -1)` say, fails on this one: so the model is
-tried on zeros first.
+Convolutions on the CPU then take up to half of the time less, and what they make lies so too. Those of few pixels and
+many weights take up to twice as long, since the weights are laid out anew at each pass: so what the model's
+convolutions make of a batch is compared with their weights. Measured on two kinds of processors (benchmarks/speed);
+values stay what they are, and it is decided by sizes alone.
+
+A module that insists on the usual layout, by `x.view(len(x), -1)` say, fails on this one: so the model is tried on
+zeros first.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +26,19 @@ from mtlkit.feature import PROBE
 from mtlkit.model import Model
 from mtlkit.train.kept import Kept
 
+# Values that a batch's convolutions make, for each of their weights. 1x1 kernels are a product either way.
+_VALUES_PER_WEIGHT = 2
+# Of a batch of a loader, which need not tell.
+USUAL_ROWS = 64
 
-def images(model: Model) -> frozenset[str]:
-    """The inputs [B, C, H, W] that encoders with convolutions read, if the model takes them laid out so."""
+
+def images(model: Model, rows: int) -> frozenset[str]:
+    """The inputs [B, C, H, W] that encoders with convolutions read, if the model takes them laid out so and gains.
+
+    Args:
+        model: it is left as it is.
+        rows: of a batch.
+    """
     pictures = {name for name, one in model.graph.inputs.items() if len(one.shape) == 3}
     if not pictures:
         return frozenset()
@@ -34,15 +49,23 @@ def images(model: Model) -> frozenset[str]:
     ]
     read = {source for encoder in convolving for source in encoder.sources}
     names = frozenset(pictures & read)
-    return names if names and _bears(model, names) else frozenset()
+    return names if names and _gains(model, names, rows) else frozenset()
 
 
-def _bears(model: Model, names: frozenset[str]) -> bool:
-    """Whether the model runs on zeros of this layout, in training and in evaluation. It is a copy that does."""
+def _gains(model: Model, names: frozenset[str], rows: int) -> bool:
+    """Whether the model runs on zeros of this layout, in training and in evaluation, and gains. A copy of it is run."""
     device, kept = next(model.parameters()).device, Kept()
     shapes = {name: (2, *(PROBE if n is None else n for n in one.shape)) for name, one in model.graph.inputs.items()}
     kinds = {name: getattr(torch, one.dtype) for name, one in model.graph.inputs.items()}
     zeros = {name: torch.zeros(shape, dtype=kinds[name], device=device) for name, shape in shapes.items()}
+    made, weights = 0.0, 0
+
+    def see(convolution: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal made, weights
+        made += output.numel() / 2
+        kernel: Any = convolution.weight
+        weights += kernel.numel() if kernel[0, 0].numel() > 1 else 0
+
     try:
         # Whatever goes wrong: without the layout it shows itself where it belongs.
         with suppress(Exception), torch.no_grad():
@@ -50,9 +73,12 @@ def _bears(model: Model, names: frozenset[str]) -> bool:
             for module in copied.modules():
                 for hooks in (module._forward_hooks, module._forward_pre_hooks):
                     hooks.clear()
-            for training in (False, True):
-                copied.train(training)(channels_last(zeros, names))
-            return True
+            copied.train()(channels_last(zeros, names))
+            for module in copied.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.register_forward_hook(see)
+            copied.eval()(channels_last(zeros, names))
+            return rows * made >= _VALUES_PER_WEIGHT * weights
         return False
     finally:
         kept.restore()

@@ -43,7 +43,7 @@ class Learner:
         self.model, self.accelerator = trainer.model, trainer.accelerator
         self.at_home = self.accelerator.device.type == "cpu"
         """Whether data need not be moved to the model."""
-        self.images = images(self.model) if self.at_home else frozenset()
+        self.images = images(self.model, trainer.settings["batch_size"]) if self.at_home else frozenset()
         self.weights = {name: task.weight for name, task in self.model.graph.tasks.items()}
         self.losses = {task: TaskLoss(task, self.model.loss(task)) for task in self.model.tasks}
         self.balancer = trainer.balancer

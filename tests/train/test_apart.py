@@ -324,7 +324,7 @@ def test_a_model_is_tried_in_training_too_and_only_a_copy_of_it() -> None:
     seen: list[int] = []
     trunk.register_forward_hook(lambda *_: seen.append(1))
     passes = trunk.passes
-    assert not layout.images(model) and trunk.passes == passes and not seen
+    assert not layout.images(model, 64) and trunk.passes == passes and not seen
     fitted(model, (torch.randn(40, 3, 8, 8), {"a": torch.randn(40, 1)}))
 
 

@@ -136,7 +136,7 @@ def test_a_plugin_that_insists_on_the_usual_layout_of_images_works() -> None:
     examples = torch.randn(200, 3, 8, 8), {"a": torch.randn(200, 1)}
     trainer.fit(examples, examples)
     assert trainer.predict(examples[0])["a"].shape == (200, 1)
-    assert not layout.images(model) and layout.images(model_of("cnn")) == {"input"}
+    assert not layout.images(model, 64) and layout.images(model_of("cnn"), 64) == {"input"}
 
 
 def test_what_all_tasks_hold_at_once_is_bounded() -> None:

@@ -54,7 +54,7 @@ def test_a_model_that_insists_on_the_usual_layout_gets_it() -> None:
     encoders.register("insists")(Insists)
     model = build_model({"input": [3, 8, 8], "encoder": "insists", "tasks": TASKS})
     state, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    assert images(model) == frozenset()
+    assert images(model, 64) == frozenset()
     # To try it leaves no trace.
     assert model.training and torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
@@ -71,7 +71,25 @@ def test_only_what_convolutions_read_is_laid_out() -> None:
     }
     inputs = {"picture": {"shape": [3, 8, 8]}, "map": {"shape": [3, 8, 8]}, "sequence": {"shape": [9, 3]}}
     tasks = {name: {"outputs": 1, "on": name} for name in ("pool", "flat", "steps")}
-    assert images(build_model({"inputs": inputs, "encoders": encoders, "tasks": tasks})) == {"picture"}
+    assert images(build_model({"inputs": inputs, "encoders": encoders, "tasks": tasks}), 64) == {"picture"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "side", "rows"),
+    [
+        # Maps of 2x2 pixels and 11 million weights, against many values of few weights.
+        ("timm", {"model": "resnet18"}, 64, (None, 512)),
+        ("timm", {"model": "mobilenetv3_small_100"}, 64, (1, 64)),
+        ("cnn", {"channels": [32, 64]}, 28, (2, 64)),
+        ("cnn", {"channels": [64, 512]}, 4, (None, 256)),
+    ],
+)
+def test_they_are_laid_out_so_only_where_the_model_gains(name: str, options: Any, side: int, rows: Any) -> None:
+    model = build_model({"input": [3, side, side], "encoder": {"type": name, **options}, "tasks": TASKS})
+    few, many = rows
+    assert few or not images(model, 16)
+    assert images(model, few or many) == images(model, many) == {"input"}
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("name", ["sum", "upgrad", "trimmed_mean", "krum"])
@@ -87,7 +105,7 @@ def test_training_is_the_same(name: str, channels: int, monkeypatch: pytest.Monk
     how["balancer"] = name if name == "sum" else {"type": name, "at": "features"}
     found = Trainer(one, **how).fit((x, y))
     with monkeypatch.context() as patch:
-        patch.setattr(learner, "images", lambda model: frozenset())
+        patch.setattr(learner, "images", lambda model, rows: frozenset())
         expected = Trainer(other, **how).fit((x, y))
     assert found.epochs[-1]["loss"] == pytest.approx(expected.epochs[-1]["loss"], rel=1e-4)
     for key, value in other.state_dict().items():
