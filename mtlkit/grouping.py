@@ -74,7 +74,10 @@ class HeadGroup:
                 x = row[0](x)
         blocks = self.blocks
         parts = [x] if len(blocks) == 1 else x.split([len(tasks) * width for tasks, width in blocks], -1)
-        return [part.unflatten(-1, (len(tasks), width)) for part, (tasks, width) in zip(parts, blocks, strict=True)]
+        # As `unflatten`, which is Python.
+        return [
+            part.view(*part.shape[:-1], len(tasks), width) for part, (tasks, width) in zip(parts, blocks, strict=True)
+        ]
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +15,7 @@ from mtlkit.model import Model
 from mtlkit.part import Part, make
 from mtlkit.registry import BUILT_IN, balancers
 from mtlkit.train.callback import Callback
+from mtlkit.train.walk import modules_of
 
 
 def refuse_other_dtypes(model: Model) -> None:
@@ -28,13 +29,7 @@ def refuse_other_dtypes(model: Model) -> None:
 
 def bring(model: Model, device: torch.device) -> list[nn.Module]:
     """Move a model to where it isn't yet, and return its modules."""
-    modules, seen = [cast("nn.Module", model)], {id(model)}
-    # A loop over what is added meanwhile: `modules()` takes several times as long, which short predictions feel.
-    for module in modules:
-        for child in module._modules.values():
-            if child is not None and id(child) not in seen:
-                seen.add(id(child))
-                modules.append(child)
+    modules = modules_of(model)
     for module in modules:
         for held in (module._parameters, module._buffers):
             for tensor in held.values():

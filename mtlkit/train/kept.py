@@ -15,9 +15,12 @@ import torch
 from torch import nn
 
 from mtlkit.balancing import Balancer
+from mtlkit.train.walk import modules_of, plain
 
 # What every module has and no pass changes; there are many.
 _HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+# A tuple, which is asked several times as fast as a union.
+_ADDED_TO = (list, dict, set)
 
 
 class Kept:
@@ -63,7 +66,7 @@ class Kept:
 def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes; of what can be added to, a copy, so that it stays as it is now."""
     return {
-        name: copy.copy(value) if isinstance(value, list | dict | set) and name not in _HOOKS else value
+        name: copy.copy(value) if name not in _HOOKS and isinstance(value, _ADDED_TO) else value
         for name, value in attributes.items()
     }
 
@@ -76,18 +79,18 @@ def evaluating(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> 
         model: whose mode it is.
         modules: all of it, found anew if left out.
     """
-    modules = [*model.modules()] if modules is None else modules
+    modules = modules_of(model) if modules is None else modules
     trained = [module for module in modules if module.training]
     # A module may do more than to remember its mode. Else `train` would walk each one's children, of many tasks' too.
-    plain = all(type(module).train is nn.Module.train for module in trained)
-    if plain:
+    remembering = plain(trained)
+    if remembering:
         _remember(trained, training=False)
     elif trained:
         model.eval()
     try:
         yield
     finally:
-        if not plain and len(trained) == len(modules):
+        if not remembering and len(trained) == len(modules):
             model.train()
         _remember(trained, training=True)
 

@@ -1,7 +1,7 @@
 """From a batch to gradients: the forward pass, the losses, the balanced gradient, and what to do where it isn't finite.
 
 learner = Learner(trainer, optimizer, together)
-learner.look_at_parameters()            # before each epoch
+learner.look_at(modules_of(model))       # before each epoch
 losses = learner.learn((batch,), 0)     # gradients are in `.grad` then; None where no task took part
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.border import Border
@@ -26,6 +26,7 @@ from mtlkit.train.losses import Found, Losses, TaskLoss
 from mtlkit.train.packed import Packed
 from mtlkit.train.step import TrainStep, blamed
 from mtlkit.train.together import Together
+from mtlkit.train.walk import trained
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -65,20 +66,18 @@ class Learner:
         self.penalty: Tensor | None = None
         """What the sharing schemes added to the loss of the last batch."""
 
-    def look_at_parameters(self) -> None:
-        """Find what is trained in this epoch: parameters may be frozen or freed meanwhile."""
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+    def look_at(self, modules: Sequence[nn.Module]) -> None:
+        """Find what is trained in this epoch, of all modules: parameters may be frozen or freed meanwhile."""
+        self.parameters = trained(modules)
         if not self.parameters:
             message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
             raise SpecError([Problem("model", message)], "the trainer's arguments")
         self.optimizer.heal()
         # Between epochs nobody else has a hand in it.
         self.as_one = self.together.ready(anew=bool(self.trainer.callbacks))
-        self.buffered = (
-            [module for module in self.model.modules() if module._buffers] if self.skips or self.as_one else []
-        )
+        self.buffered = [module for module in modules if module._buffers] if self.skips or self.as_one else []
         self.penalised = any(hasattr(scheme, "penalty") for scheme in self.model.encoders.values())
-        self.places = self.trainer.current_places()
+        self.places = self.trainer.current_places(self.parameters)
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.

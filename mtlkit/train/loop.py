@@ -20,6 +20,7 @@ from mtlkit.train.losses import Losses, Sums
 from mtlkit.train.own import OwnBatches
 from mtlkit.train.packed import Packed
 from mtlkit.train.together import Together
+from mtlkit.train.walk import modules_of, training
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -37,8 +38,9 @@ class Loop:
     def epoch(self, number: int, data: Batches | OwnBatches) -> dict[str, Any]:
         """One pass over the data, until the trainer is told to stop."""
         started = time.perf_counter()
-        self.trainer.model.train()
-        self.learner.look_at_parameters()
+        modules = modules_of(self.trainer.model)
+        training(self.trainer.model, modules)
+        self.learner.look_at(modules)
         sums = Sums()
         waiting, seen = 0, 0
         penalties: list[Tensor] = []

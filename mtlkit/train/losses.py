@@ -39,9 +39,14 @@ class Found:
     among: tuple[str, ...] = ()
 
     @cached_property
+    def sum(self) -> Tensor:
+        """The sum of the values, a scalar."""
+        return self.values.sum() if self.values.ndim else self.values
+
+    @cached_property
     def total(self) -> float:
-        """The sum of the values, for which the device is waited for."""
-        return (self.values.sum() if self.values.ndim else self.values).item()
+        """The same as a number, for which the device is waited for."""
+        return self.sum.item()
 
 
 class Losses(Mapping[str, Tensor]):
@@ -83,7 +88,7 @@ class Losses(Mapping[str, Tensor]):
     @cached_property
     def total(self) -> Tensor:
         """Their sum, a scalar."""
-        first, *others = [one.values.sum() if one.values.ndim else one.values for one in self.found]
+        first, *others = [one.sum for one in self.found]
         return sum(others, first)
 
     def weighted(self, weights: Mapping[str, float]) -> Losses:
@@ -155,6 +160,8 @@ class Sums:
         self._alone: dict[str, float | Tensor] = {}
         self._counts: dict[str, float] = {}
         self._groups: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
+        self._alike: dict[tuple[str, ...], float] = {}
+        """Of groups, the labels that each task had beside those counted one by one."""
 
     def add(self, losses: Losses) -> None:
         for one in losses.found:
@@ -175,8 +182,12 @@ class Sums:
             zeros = torch.zeros(len(group), dtype=torch.float64, device=values.device)
             self._groups[group] = zeros, zeros.clone()
         totals, counts = self._groups[group]
-        numbers = one.numbers if isinstance(one.numbers, Tensor) else torch.full_like(values, one.numbers)
-        if one.tasks == group:
+        numbers = one.numbers
+        if not isinstance(numbers, Tensor):
+            # A number for all is that of a group with every label.
+            totals.add_(values, alpha=numbers)
+            self._alike[group] = self._alike.get(group, 0.0) + numbers
+        elif one.tasks == group:
             totals += values * numbers
             counts += numbers
         else:
@@ -189,7 +200,9 @@ class Sums:
         """The mean loss of each task that had labels."""
         means = {task: float(total) / self._counts[task] for task, total in self._alone.items()}
         for group, (totals, counts) in self._groups.items():
-            for task, total, number in zip(group, totals.tolist(), counts.tolist(), strict=True):
+            alike = self._alike.get(group, 0.0)
+            for task, total, counted in zip(group, totals.tolist(), counts.tolist(), strict=True):
+                number = counted + alike
                 if number:
                     # In some batches the group's tasks may have been computed one by one.
                     alone = means.get(task, 0.0) * self._counts.get(task, 0.0)

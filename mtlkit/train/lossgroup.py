@@ -42,7 +42,7 @@ class Labels:
 
     def any(self) -> bool:
         """Whether there is any label."""
-        return self.complete or bool(self.filled[1].sum() > 0)
+        return self.complete or bool(self.counts.any())
 
     def split(self, size: int) -> list[Labels]:
         """Runs of so many rows, as views."""
@@ -58,6 +58,11 @@ class Labels:
             return self.values.nan_to_num(0.0, math.inf, -math.inf), there
         torch.ne(self.values, MISSING_CLASS, out=there)
         return self.values.clamp_min(0), there
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """The number of labels of each task, [tasks], or of each of its outputs, [tasks, outputs]."""
+        return self.filled[1].flatten(0, -3 if self.values.is_floating_point() else -2).sum(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +135,14 @@ class LossGroup:
         if labels.values.shape != expected:
             for place, (task, target) in enumerate(self.apart(labels).items()):
                 check_against_output(task, self.kind, output.select(-2, place), target)
-        values, there, present = labels.values, None, None
+        values, there, counts, present = labels.values, None, None, None
         if not labels.complete:
             values, there = labels.filled
             there = there.amin(-1) if self.kind == "row" else there
+            counts = self._over_examples(there) if self.kind == "row" else self._over_outputs(labels.counts)
             # Found where the labels are: on another device it would be waited for.
-            present = self._with_labels(there)
-            there = there.to(output.device, non_blocking=True)
+            present = None if bool(counts.all()) else [*counts.nonzero().flatten().tolist()]
+            there, counts = (one.to(output.device, non_blocking=True) for one in (there, counts))
         values = values.to(output.device, non_blocking=True)
         if self.kind == "element":
             each = self.loss.each(output, values)  # [B, ..., tasks, outputs]
@@ -144,28 +150,29 @@ class LossGroup:
             flat = values.reshape(-1) if self.kind == "class" else values.flatten(0, -2)
             each = self.loss.each(output.flatten(0, -2), flat).view(output.shape[:-1])  # [B, ..., tasks]
         weight = self.loss.each_weight(values) if hasattr(self.loss, "each_weight") else None
-        if there is None and weight is None:
-            number = each.numel() / len(self.tasks)
-            return Found(self.tasks, self._by_task(each) / number, number)
         if there is not None:
-            each = each * there
-            weight = there if weight is None else weight * there
-        assert weight is not None
-        sums, numbers = self._by_task(each), self._by_task(weight)
-        if present is None:
-            return Found(self.tasks, sums / numbers, numbers)
-        index = torch.tensor(present, dtype=torch.long, device=sums.device)
-        return Found(tuple(self.tasks[i] for i in present), sums[index] / numbers[index], numbers[index], self.tasks)
+            each, weight = each * there, None if weight is None else weight * there
+        if counts is None and weight is None:
+            number = each.numel() / len(self.tasks)
+            return Found(self.tasks, self._over_outputs(self._over_examples(each) / number), number)
+        sums, names = self._over_examples(each), self.tasks
+        numbers = counts if weight is None else self._over_outputs(self._over_examples(weight))
+        assert numbers is not None
+        if present is not None:
+            index = torch.tensor(present, dtype=torch.long, device=sums.device)
+            sums, numbers, names = sums[index], numbers[index], tuple(names[i] for i in present)
+        # Divided before the outputs are summed: the gradient is a number for each of them then, and no expanded view,
+        # of which the backward pass of most losses takes a third longer.
+        by = numbers.unsqueeze(-1) if self.kind == "element" else numbers
+        return Found(names, self._over_outputs(sums / by), numbers, () if present is None else self.tasks)
 
-    def _by_task(self, each: Tensor) -> Tensor:
-        """The sum for each task, [tasks], of what there is for each of its labels."""
-        sums = each.flatten(0, -2 if self.kind != "element" else -3).sum(0)
+    def _over_examples(self, each: Tensor) -> Tensor:
+        """The sums [tasks], or [tasks, outputs], of what there is for each label."""
+        return each.flatten(0, -3 if self.kind == "element" else -2).sum(0)
+
+    def _over_outputs(self, sums: Tensor) -> Tensor:
+        """Of such sums those of the tasks, [tasks]."""
         return sums.sum(-1) if self.kind == "element" else sums
-
-    def _with_labels(self, there: Tensor) -> list[int] | None:
-        """The places of the tasks that have a label; None where all have."""
-        labelled = self._by_task(there) > 0
-        return None if bool(labelled.all()) else [*labelled.nonzero().flatten().tolist()]
 
 
 def loss_groups(model: Model, groups: Sequence[HeadGroup]) -> list[LossGroup]:

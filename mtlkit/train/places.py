@@ -8,7 +8,7 @@ gradients = places.gradients("features", losses, border)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import get_args
 
@@ -21,6 +21,7 @@ from mtlkit.model import Model
 from mtlkit.naming import ByName
 from mtlkit.train.gradients import FeatureGradients, Gradients, at_parameters, batched_at_parameters
 from mtlkit.train.reach import Reach
+from mtlkit.train.walk import modules_of, trained
 from mtlkit.trunk import common_encoder
 
 # What autograd calls the operations whose backward pass is one product for any number of tasks, and those that cost
@@ -46,12 +47,10 @@ class Places:
 
     def __init__(self, model: Model, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
-        self._trained = _trained(model)
+        self._trained = trained(modules_of(model))
 
-    @property
-    def outdated(self) -> bool:
-        """Whether parameters have been frozen, freed or replaced since."""
-        now = _trained(self.model)
+    def outdated(self, now: Sequence[nn.Parameter]) -> bool:
+        """Whether parameters have been frozen, freed or replaced since; these are trained now."""
         return len(now) != len(self._trained) or any(p is not q for p, q in zip(now, self._trained, strict=True))
 
     @cached_property
@@ -226,10 +225,6 @@ class Places:
         if border is not None and border.copies and len(losses) >= FEW_TASKS and self.batched[0]:
             return batched_at_parameters(losses, self.shared, self.own, border, retain_graph)
         return at_parameters(losses, self.shared, self.own, self.sharing, retain_graph)
-
-
-def _trained(model: Model) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _refused(name: str, message: str) -> SpecError:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import torch
 from accelerate.utils import set_seed
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlkit.errors import DataError, Problem, SpecError
 from mtlkit.grouping import declares
@@ -49,6 +49,7 @@ from mtlkit.train.places import Places
 from mtlkit.train.progress import Progress
 from mtlkit.train.sampler import check_sampler, make_sampler
 from mtlkit.train.together import Together
+from mtlkit.train.walk import modules_of, trained
 
 _DEFAULT_EPOCHS = 10
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -238,13 +239,16 @@ class Trainer:
         with self._autocast():
             return predicted(self.model, inputs, self.accelerator.device, self.settings["batch_size"])
 
-    def current_places(self) -> Places:
+    def current_places(self, parameters: Sequence[nn.Parameter] | None = None) -> Places:
         """Where the tasks share the model, found anew where parameters were frozen or freed meanwhile.
+
+        Args:
+            parameters: those that are trained now, found if left out.
 
         Raises:
             SpecError: the balancer can't work on what is left to train.
         """
-        if self.places.outdated:
+        if self.places.outdated(trained(modules_of(self.model)) if parameters is None else parameters):
             self.places = Places(self.model, bool(self.settings["compile"]))
             self.places.check(self.balancer, self.settings["balancer"]["type"], self.settings["precision"])
         return self.places
