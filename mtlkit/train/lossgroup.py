@@ -42,7 +42,7 @@ class Labels:
 
     def any(self) -> bool:
         """Whether there is any label."""
-        return self.complete or bool(self.counts.any())
+        return self.complete or self.of_all or bool(self.counts.any())
 
     def split(self, size: int) -> list[Labels]:
         """Runs of so many rows, as views."""
@@ -63,6 +63,11 @@ class Labels:
     def counts(self) -> Tensor:
         """The number of labels of each task, [tasks], or of each of its outputs, [tasks, outputs]."""
         return self.filled[1].flatten(0, -3 if self.values.is_floating_point() else -2).sum(0)
+
+    @cached_property
+    def of_all(self) -> bool:
+        """Whether there is a label of each task's each output."""
+        return bool(self.counts.all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +146,8 @@ class LossGroup:
             there = there.amin(-1) if self.kind == "row" else there
             counts = self._over_examples(there) if self.kind == "row" else self._over_outputs(labels.counts)
             # Found where the labels are: on another device it would be waited for.
-            present = None if bool(counts.all()) else [*counts.nonzero().flatten().tolist()]
+            of_all = bool(counts.all()) if self.kind == "row" else labels.of_all
+            present = None if of_all or bool(counts.all()) else [*counts.nonzero().flatten().tolist()]
             there, counts = (one.to(output.device, non_blocking=True) for one in (there, counts))
         values = values.to(output.device, non_blocking=True)
         if self.kind == "element":
