@@ -45,8 +45,12 @@ class Labels:
         return self.complete or self.of_all or bool(self.counts.any())
 
     def split(self, size: int) -> list[Labels]:
-        """Runs of so many rows, as views."""
-        return [Labels(values, self.complete) for values in self.values.split(size)]
+        """Runs of so many rows, as views. What is missing is looked for in all of them at once."""
+        parts = [Labels(values, self.complete) for values in self.values.split(size)]
+        if not self.complete:
+            for part, filled in zip(parts, zip(*(one.split(size) for one in self.filled), strict=True), strict=True):
+                vars(part)["filled"] = filled
+        return parts
 
     @cached_property
     def filled(self) -> tuple[Tensor, Tensor]:
