@@ -19,7 +19,7 @@ from mtlkit.train.walk import modules_of, plain
 
 # What every module has and no pass changes; there are many.
 _HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
-# A tuple, which is asked several times as fast as a union.
+# A tuple, which is asked faster than a union.
 _ADDED_TO = (list, dict, set)
 
 

@@ -3,10 +3,10 @@
     names = images(model, rows=64)
     x = channels_last(x, names)
 
-Convolutions on the CPU then take up to half of the time less, and what they make lies so too. Those of few pixels and
-many weights take up to twice as long, since the weights are laid out anew at each pass: so what the model's
-convolutions make of a batch is compared with their weights. Measured on two kinds of processors (benchmarks/speed);
-values stay what they are, and it is decided by sizes alone.
+Convolutions on the CPU then take as little as two thirds of the time, and what they make lies so too. Those of few pixels
+and many weights take up to twice as long, since the weights are laid out anew at each pass: so what the model's
+convolutions make of a batch is compared with their weights (measured on a Xeon; cases in benchmarks/speed). Values stay
+what they are, and it is decided by sizes alone.
 
 A module that insists on the usual layout, by `x.view(len(x), -1)` say, fails on this one: so the model is tried on
 zeros first.

@@ -1,10 +1,10 @@
-"""A model's modules and trained parameters, as `modules()` and `parameters()` give them, in a fraction of the time.
+"""A model's modules and trained parameters, as `modules()` and `parameters()` give them, in less time.
 
     modules = modules_of(model)
     parameters = trained(modules)
 
-Torch's own walk by generators within generators, with a name for each module. Of a model of many tasks an epoch on few
-examples, and of a small one a prediction, takes no longer than that.
+Torch's own walk by generators within generators, with a name for each module. A short prediction feels that, and an
+epoch of a model of many tasks.
 """
 
 from __future__ import annotations
