@@ -3,8 +3,8 @@
     names = images(model, rows=64)
     x = channels_last(x, names)
 
-Convolutions on the CPU then take as little as two thirds of the time, and what they make lies so too. Those of few pixels
-and many weights take up to twice as long, since the weights are laid out anew at each pass: so what the model's
+Convolutions on the CPU then take as little as two thirds of the time, and what they make lies so too. Those of few
+pixels and many weights take up to twice as long, since the weights are laid out anew at each pass: so what the model's
 convolutions make of a batch is compared with their weights (measured on a Xeon; cases in benchmarks/speed). Values stay
 what they are, and it is decided by sizes alone.
 
