@@ -20,7 +20,7 @@ def check_loss(name: str, outputs: int = 3, **options: Any) -> None:
     """Check a registered loss on labels of the kind that it declares.
 
     It gives a mean, finite and with a gradient, and not below zero if it says so, and leaves its arguments as they are.
-    If it has `each`, the losses of single labels make up that mean.
+    If it has `each`, the losses of single labels make up that mean, and its `sums` are theirs if it has those too.
     """
     loss: Any = make(losses, part_of(losses, name, options), outputs)
     what = f"loss {name!r}"
@@ -39,6 +39,8 @@ def check_loss(name: str, outputs: int = 3, **options: Any) -> None:
         assert value >= 0, f"{what} is {value:.6g} and declares nonnegative = True"
     if declares(type(loss), "each"):
         _check_each(loss, output, target, made.detach(), gradient, what)
+        if declares(type(loss), "sums", "each"):
+            _check_sums(loss, output, target, what)
 
 
 def _check_each(loss: Any, output: Tensor, target: Tensor, mean: Tensor, gradient: Tensor, what: str) -> None:
@@ -71,6 +73,18 @@ def _check_each(loss: Any, output: Tensor, target: Tensor, mean: Tensor, gradien
         assert abs(weighed - float(number)) <= 1e-4 * abs(weighed), (
             f"{what}: weigh(target) is {weighed:.6g}, and {by} is {float(number):.6g}"
         )
+
+
+def _check_sums(loss: Any, output: Tensor, target: Tensor, what: str) -> None:
+    """That its sums of some labels are those of `each`."""
+    there = (torch.arange(target.numel()).view(target.shape) % 3 > 0).float()
+    sums, expected = loss.sums(output, target * there, there), (loss.each(output, target * there) * there).sum(0)
+    assert isinstance(sums, Tensor) and sums.shape == expected.shape and close(sums, expected), (
+        f"{what}: sums(output, target, there) is not (each(output, target) * there).sum(0)"
+    )
+    weights = torch.arange(1.0, sums.numel() + 1).view(sums.shape)
+    found, wanted = (torch.autograd.grad((one * weights).sum(), output)[0] for one in (sums, expected))
+    assert close(found, wanted), f"{what}: sums(output, target, there) has another gradient than each(output, target)"
 
 
 def _examples(loss: Any, outputs: int) -> tuple[Tensor, Tensor]:

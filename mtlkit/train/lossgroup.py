@@ -154,18 +154,13 @@ class LossGroup:
             present = None if of_all or bool(counts.all()) else [*counts.nonzero().flatten().tolist()]
             there, counts = (one.to(output.device, non_blocking=True) for one in (there, counts))
         values = values.to(output.device, non_blocking=True)
-        if self.kind == "element":
-            each = self.loss.each(output, values)  # [B, ..., tasks, outputs]
-        else:
-            flat = values.reshape(-1) if self.kind == "class" else values.flatten(0, -2)
-            each = self.loss.each(output.flatten(0, -2), flat).view(output.shape[:-1])  # [B, ..., tasks]
         weight = self.loss.each_weight(values) if hasattr(self.loss, "each_weight") else None
-        if there is not None:
-            each, weight = each * there, None if weight is None else weight * there
+        if weight is not None and there is not None:
+            weight = weight * there
+        sums, names = self._sums(output, values, there), self.tasks
         if counts is None and weight is None:
-            number = each.numel() / len(self.tasks)
-            return Found(self.tasks, self._over_outputs(self._over_examples(each) / number), number)
-        sums, names = self._over_examples(each), self.tasks
+            number = values.numel() / len(self.tasks) if self.kind != "row" else math.prod(values.shape[:-2])
+            return Found(names, self._over_outputs(sums / number), number)
         numbers = counts if weight is None else self._over_outputs(self._over_examples(weight))
         assert numbers is not None
         if present is not None:
@@ -175,6 +170,22 @@ class LossGroup:
         # of which a squared error's backward pass takes a third longer.
         by = numbers.unsqueeze(-1) if self.kind == "element" else numbers
         return Found(names, self._over_outputs(sums / by), numbers, () if present is None else self.tasks)
+
+    def _sums(self, output: Tensor, values: Tensor, there: Tensor | None) -> Tensor:
+        """The sums over examples of the losses of what is there, [tasks], or of elements [tasks, outputs]."""
+        if self.kind == "element":
+            if there is not None and self._sums_itself:
+                sums: Tensor = self.loss.sums(*(one.flatten(0, -3) for one in (output, values, there)))
+                return sums
+            each = self.loss.each(output, values)  # [B, ..., tasks, outputs]
+        else:
+            flat = values.reshape(-1) if self.kind == "class" else values.flatten(0, -2)
+            each = self.loss.each(output.flatten(0, -2), flat).view(output.shape[:-1])  # [B, ..., tasks]
+        return self._over_examples(each if there is None else each * there)
+
+    @cached_property
+    def _sums_itself(self) -> bool:
+        return declares(type(self.loss), "sums", "each")
 
     def _over_examples(self, each: Tensor) -> Tensor:
         """The sums [tasks], or [tasks, outputs], of what there is for each label."""

@@ -75,6 +75,34 @@ class EachDetached(Squares):
         return ((output - target) * (output - target).detach()).mean(1)
 
 
+class Elements(Squares):
+    labels = "element"
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).square()
+
+    def sums(self, output: Tensor, target: Tensor, there: Tensor) -> Tensor:
+        return ((output - target) * there).square().sum(0)
+
+
+class SumsOfAll(Elements):
+    def sums(self, output: Tensor, target: Tensor, there: Tensor) -> Tensor:
+        return (output - target).square().sum(0)
+
+
+class SumsDetached(Elements):
+    def sums(self, output: Tensor, target: Tensor, there: Tensor) -> Tensor:
+        error = (output - target) * there
+        return (error * error.detach()).sum(0)
+
+
+class SumsOfAnotherEach(SumsOfAll):
+    """They are not looked at."""
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        return super().each(output, target)
+
+
 class EachRemembers(Squares):
     def __init__(self, outputs: int) -> None:
         super().__init__(outputs)
@@ -134,6 +162,8 @@ class WeightedRight(WeightedOneByOne):
         (EachElement, r"each\(output, target\) gave \[12, 3\], expected \[12\], as many as there are labels"),
         (EachSum, r"each\(output, target\).sum\(\) divided by their number is .*, and its forward gives"),
         (EachDetached, "has another gradient than its forward"),
+        (SumsOfAll, r"sums\(output, target, there\) is not \(each\(output, target\) \* there\).sum\(0\)"),
+        (SumsDetached, "has another gradient than each"),
         (EachRemembers, r"each\(output, target\) changes \['seen'\]"),
         (Weighted, r"each\(output, target\).sum\(\) divided by their number is"),
         (WeightOfOne, r"each_weight\(target\) gave \[\], expected \[12\]"),
@@ -146,7 +176,7 @@ def test_what_is_wrong_is_found(kind: Any, message: str) -> None:
         check_loss("wrong")
 
 
-@pytest.mark.parametrize("kind", [Squares, WeightedRight])
+@pytest.mark.parametrize("kind", [Squares, Elements, SumsOfAnotherEach, WeightedRight])
 def test_what_is_right_passes(kind: Any) -> None:
     losses.register("right")(kind)
     check_loss("right")

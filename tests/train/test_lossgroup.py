@@ -182,6 +182,22 @@ def test_losses_that_say_nothing_of_each_label_are_in_no_group(kind: type[nn.Mod
     assert made("mine")[1] == []
 
 
+def test_the_sums_of_a_loss_are_not_those_of_one_derived_from_it() -> None:
+    class Fourth(losses["mse"]):  # type: ignore[misc]
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            return self.each(output, target).mean()
+
+        def each(self, output: Tensor, target: Tensor) -> Tensor:
+            return (output - target) ** 4
+
+    losses.register("fourth")(Fourth)
+    _, (group,) = made("fourth")
+    output = torch.full((2, TASKS, OUTPUTS), 2.0)
+    values = torch.zeros(2, TASKS, OUTPUTS)
+    values[0] = torch.nan
+    assert group.losses(output, Labels(values, False)).values.tolist() == [16.0] * TASKS
+
+
 def test_a_loss_that_is_watched_keeps_its_tasks_apart() -> None:
     model, groups = made("mse")
     assert groups
