@@ -153,6 +153,17 @@ class _Slab:
         parts = flat.split([p.numel() for p in self.units])
         return [part.view(p.shape) for part, p in zip(parts, self.units, strict=True)]
 
+    def span(self, index: int, segment: _Segment) -> slice:
+        """Where a unit lies in its segment."""
+        begin = self.offsets[segment.start]
+        return slice(self.offsets[index] - begin, self.offsets[index + 1] - begin)
+
+    def cut(self, bounds: Sequence[int], group: dict[str, Any]) -> None:
+        """Make a segment from each bound to the next, of which the optimiser knows nothing yet."""
+        old = {id(segment.parameter) for segment in self.segments}
+        self.segments = [self._segment(start, stop) for start, stop in pairwise(bounds)]
+        group["params"] = [p for p in group["params"] if id(p) not in old] + [s.parameter for s in self.segments]
+
     def _segment(self, start: int, stop: int) -> _Segment:
         span = slice(self.offsets[start], self.offsets[stop])
         return _Segment(start, stop, nn.Parameter(self.values[span]), self.gradient[span])
@@ -231,6 +242,22 @@ class Packed:
         packed = [p for _, slab in self._slabs for p in (*slab.units, *(row.leaf for row in slab.rows))]
         self._found_segments()
         self.holders = [*self._large, *packed, *self._more]
+
+    @property
+    def slabs(self) -> list[_Slab]:
+        """Those of the small parameters, for who reads or writes what the optimiser knows of them."""
+        return [slab for _, slab in self._slabs]
+
+    @property
+    def alone(self) -> list[nn.Parameter]:
+        """The parameters that lie in no slab."""
+        return [*self._large, *self._more]
+
+    def cut(self, bounds: Sequence[Sequence[int]]) -> None:
+        """Cut each slab's segments anew, before the first step."""
+        for (index, slab), mine in zip(self._slabs, bounds, strict=True):
+            slab.cut(mine, self.optimizer.param_groups[index])
+        self._found_segments()
 
     def watched(self) -> Optimizer:
         """The optimiser for who must see each of its steps, a schedule say."""
