@@ -77,6 +77,10 @@ class CheckpointError(MtlkitError):
     """A saved model that can't be read or written: a missing, damaged or foreign file."""
 
 
+class DamagedError(CheckpointError):
+    """A saved model or checkpoint of which a file is missing, or is not what was written."""
+
+
 def shown(value: object) -> str:
     """`value` as a message shows it: its repr, cut to a readable length."""
     text = repr(value[:_SHOWN] if isinstance(value, str | bytes | list | tuple) else value)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 
 from mtlkit.build import MAX_PARAMETERS, build_model
-from mtlkit.errors import CheckpointError, MtlkitError
+from mtlkit.errors import CheckpointError, DamagedError, MtlkitError
 from mtlkit.model import Model
 from mtlkit.registry import encoders, heads, losses, sharings
 
@@ -37,21 +38,11 @@ def save(model: Model, path: str | Path) -> None:
         CheckpointError: the folder can't be written; what was there before is left as it was.
     """
     folder = Path(path)
-    # Copies: safetensors refuses weights that share memory, as tied ones do.
-    weights = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-    }
-    files = {WEIGHTS: write_tensors(weights), SPEC: _json(model.spec)}
-    manifest = {
-        "format": _FORMAT,
-        "versions": {"torch": torch.__version__, "mtlkit": version("mtlkit"), **_plugin_versions(model)},
-        "files": {name: {"bytes": len(data), "sha256": _digest(data)} for name, data in files.items()},
-    }
+    files = files_of(model)
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in {**files, MANIFEST: _signed(manifest)}.items():
+        for name, data in {**files, MANIFEST: manifest_of(files, model)}.items():
             beside = folder / f".{name}.{os.getpid()}"
             written.append(beside)
             with beside.open("wb") as file:
@@ -74,19 +65,10 @@ def load(path: str | Path, *, max_parameters: int = MAX_PARAMETERS) -> Model:
         PluginError, SpecError: the model uses a part that is not installed here.
     """
     folder = Path(path)
-    data = _read(folder, MANIFEST, _MAX_JSON)
-    manifest = _parsed(folder / MANIFEST, data)
-    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else manifest
-        raise CheckpointError(f"{folder / MANIFEST}: found format {found!r}, expected {_FORMAT}; update mtlkit")
-    if _signed(manifest) != data:
-        raise CheckpointError(f"{folder / MANIFEST}: is damaged: it is not what was saved. Use another copy")
-    spec = _parsed(folder / SPEC, _verified(folder, SPEC, manifest))
-    if not isinstance(spec, dict):
-        raise CheckpointError(f"{folder / SPEC}: found no table, expected a spec")
+    spec, files = opened(folder)
     model = build_model(_without_pretrained(spec), max_parameters=max_parameters)
     try:
-        model.load_state_dict(read_tensors(_verified(folder, WEIGHTS, manifest)))
+        model.load_state_dict(read_tensors(files[WEIGHTS]))
     except MtlkitError:
         raise
     except Exception as error:
@@ -95,11 +77,53 @@ def load(path: str | Path, *, max_parameters: int = MAX_PARAMETERS) -> Model:
     return model
 
 
+def files_of(model: Model) -> dict[str, bytes]:
+    """The files of a saved model, by name, but for its manifest."""
+    # Copies: safetensors refuses weights that share memory, as tied ones do.
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    return {WEIGHTS: write_tensors(weights), SPEC: _json(model.spec)}
+
+
+def manifest_of(files: Mapping[str, bytes], model: Model, more: Mapping[str, Any] | None = None) -> bytes:
+    """The manifest of some files, with what else it is to say."""
+    manifest = {
+        "format": _FORMAT,
+        "versions": {"torch": torch.__version__, "mtlkit": version("mtlkit"), **_plugin_versions(model)},
+        **(more or {}),
+        "files": {name: {"bytes": len(data), "sha256": _digest(data)} for name, data in files.items()},
+    }
+    return _signed(manifest)
+
+
+def opened(folder: Path) -> tuple[Any, dict[str, bytes]]:
+    """The spec and all files of a saved model or checkpoint, verified.
+
+    Raises:
+        DamagedError: a file is missing or is not what was written.
+        CheckpointError: it comes from a newer mtlkit.
+    """
+    data = _read(folder, MANIFEST, _MAX_JSON)
+    manifest = _parsed(folder / MANIFEST, data)
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else manifest
+        raise CheckpointError(f"{folder / MANIFEST}: found format {found!r}, expected {_FORMAT}; update mtlkit")
+    if _signed(manifest) != data:
+        raise DamagedError(f"{folder / MANIFEST}: is damaged: it is not what was saved. Use another copy")
+    files = {name: _verified(folder, name, manifest) for name in {WEIGHTS, SPEC, *manifest.get("files", {})}}
+    spec = _parsed(folder / SPEC, files[SPEC])
+    if not isinstance(spec, dict):
+        raise CheckpointError(f"{folder / SPEC}: found no table, expected a spec")
+    return spec, files
+
+
 def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
     declared = manifest.get("files", {}).get(name, {})
     data = _read(folder, name, declared.get("bytes", 0))
     if len(data) != declared.get("bytes") or _digest(data) != declared.get("sha256"):
-        raise CheckpointError(
+        raise DamagedError(
             f"{folder / name}: is damaged: its {len(data):,} bytes are not those that were saved. Use another copy"
         )
     return data
@@ -110,7 +134,8 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
         with (folder / name).open("rb") as file:
             return file.read(limit + 1)
     except OSError as error:
-        raise CheckpointError(
+        kind = DamagedError if isinstance(error, FileNotFoundError) else CheckpointError
+        raise kind(
             f"{folder / name}: can't be read: {error.strerror or error}. Expected a folder that model.save() wrote"
         ) from error
 
@@ -119,7 +144,7 @@ def _parsed(path: Path, data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is no valid JSON: {error}") from error
+        raise DamagedError(f"{path}: is no valid JSON: {error}") from error
 
 
 def _without_pretrained(spec: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Early stopping: the weights of the best epoch, and how long ago it was.
+"""The best epoch on the validation data, and early stopping: its weights, and how long ago it was.
 
 best = Best(patience=3)
 best.see(epoch, validation_loss, model)
@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from mtlkit.model import Model
 
 
 class Best:
-    """The weights of the epoch with the lowest validation loss, and how long ago it was."""
+    """The epoch with the lowest validation loss, its weights where `patience` asks for them, and how long ago it was."""
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
@@ -30,12 +33,20 @@ class Best:
             warnings.warn(
                 f"the validation loss of epoch {epoch} is {loss}: an epoch like that is never the best", stacklevel=3
             )
-        if self.patience and loss < self.loss:
+        if loss < self.loss:
             self.epoch, self.loss = epoch, loss
+        if self.patience and self.epoch == epoch:
             self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def exhausted(self, epoch: int) -> bool:
         return self.patience is not None and epoch - (self.epoch or 0) >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "loss": self.loss, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.epoch, self.loss = state["epoch"], state["loss"]
+        self.weights = {name: value.to(device) for name, value in state["weights"].items()}
 
     def restore(self, model: Model) -> int | None:
         if self.weights:

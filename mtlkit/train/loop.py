@@ -6,24 +6,62 @@ record = Loop(trainer, optimizer, scheduler, together).epoch(1, batches)      # 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from mtlkit.errors import DataError, NonFiniteError
-from mtlkit.train.examples import Batches
 from mtlkit.train.learner import Group, Learner
 from mtlkit.train.losses import Losses, Sums
 from mtlkit.train.own import OwnBatches
 from mtlkit.train.packed import Packed
+from mtlkit.train.position import Epochs
 from mtlkit.train.together import Together
 from mtlkit.train.walk import modules_of, training
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
+
+
+@dataclass
+class SoFar:
+    """What is known of an epoch that is under way.
+
+    Attributes:
+        seen: whether any step has been taken in it.
+        sums: of the losses.
+        penalties: what the sharing schemes added to the loss, a scalar each batch.
+        skipped: how often each task was left out.
+        seconds: that it took before it was cut short.
+        started: when it would have begun, had it not been.
+    """
+
+    seen: bool = False
+    sums: Sums = field(default_factory=Sums)
+    penalties: list[Tensor] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    started: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sums": self.sums.state_dict(),
+            "penalties": torch.stack(self.penalties) if self.penalties else None,
+            "skipped": self.skipped,
+            "seconds": time.perf_counter() - self.started,
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], device: torch.device) -> SoFar:
+        """What `state_dict` told."""
+        penalties = [] if state["penalties"] is None else [*state["penalties"].to(device).unbind()]
+        found = cls(True, penalties=penalties, skipped=dict(state["skipped"]), seconds=state["seconds"])
+        found.sums.load_state_dict(state["sums"], device)
+        return found
 
 
 class Loop:
@@ -34,26 +72,31 @@ class Loop:
         self.learner = Learner(trainer, optimizer, together)
         self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
         self.watch: Callable[[], None] = lambda: None
+        self.after_step: Callable[[], None] = lambda: None
+        self.so_far: SoFar | None = None
 
-    def epoch(self, number: int, data: Batches | OwnBatches) -> dict[str, Any]:
-        """One pass over the data, until the trainer is told to stop."""
+    def epoch(self, number: int, data: Epochs | OwnBatches) -> dict[str, Any]:
+        """One pass over the data, or the rest of one that was cut short, until the trainer is told to stop."""
         started = time.perf_counter()
         modules = modules_of(self.trainer.model)
         training(self.trainer.model, modules)
         self.learner.look_at(modules)
-        sums = Sums()
-        waiting, seen = 0, 0
-        penalties: list[Tensor] = []
+        now = self.so_far = self.so_far or SoFar()
+        started -= now.seconds
+        now.started = started
+        sums, penalties = now.sums, now.penalties
+        waiting, seen = 0, now.seen
         losses, last = Losses((), ()), cast(Group, ())
-        self.learner.skipped = {}
-        for given in data:
-            seen += 1
+        self.learner.skipped = now.skipped
+        for given in () if self.trainer.stopped else data:
+            seen = True
             group = given if isinstance(given, tuple) else (given,)
             found = self.learner.learn(group, waiting)
             if found:
                 sums.add(found)
                 waiting, losses, last = waiting + 1, found, group
-                penalties += [] if self.learner.penalty is None else [self.learner.penalty]
+                if self.learner.penalty is not None:
+                    penalties.append(self.learner.penalty)
             if waiting == self.accumulate:
                 self._step(waiting, losses, last)
                 waiting = 0
@@ -62,6 +105,8 @@ class Loop:
         if waiting:
             # The last step of an epoch may have fewer batches; its gradient is the mean of those it has.
             self._step(waiting, losses, last)
+        self.so_far = None
+        data.close()
         self.trainer.balancer.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
@@ -100,6 +145,7 @@ class Loop:
             self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:
             self.trainer.stop("max_steps")
+        self.after_step()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -195,6 +196,24 @@ class Sums:
             index = torch.tensor([places[task] for task in one.tasks], device=values.device)
             totals.index_add_(0, index, (values * numbers).double())
             counts.index_add_(0, index, numbers.double())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, for a run that goes on from here."""
+        groups = [
+            {"tasks": group, "totals": totals, "counts": counts, "alike": self._alike.get(group, 0.0)}
+            for group, (totals, counts) in self._groups.items()
+        ]
+        return {"alone": self._alone, "counts": self._counts, "groups": groups}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        def there(value: Any) -> Any:
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        self._alone = {task: there(total) for task, total in state["alone"].items()}
+        self._counts = dict(state["counts"])
+        for one in state["groups"]:
+            group = tuple(one["tasks"])
+            self._groups[group], self._alike[group] = (there(one["totals"]), there(one["counts"])), one["alike"]
 
     def means(self) -> dict[str, float]:
         """The mean loss of each task that had labels."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.model import Model
 from mtlkit.train.examples import Batch, Batches, TensorBatches, batches
+from mtlkit.train.position import Epochs
 from mtlkit.train.sampler import Sampler
 
 
@@ -39,7 +40,7 @@ class OwnBatches:
             for task, order in zip(_tasks(model, data), orders, strict=True)
         }
         self.sizes = {task: _size(task, stream) for task, stream in self.streams.items()}
-        self._taken = 0
+        self._taken, self._resumed = 0, False
 
     @property
     def incomplete(self) -> tuple[str, ...]:
@@ -51,12 +52,18 @@ class OwnBatches:
         return self.sampler.steps(self.sizes)
 
     def __iter__(self) -> Iterator[tuple[Batch, ...]]:
+        if not self._resumed:
+            self._taken = 0
+        self._resumed = False
         while self._taken < len(self):
             tasks = self.sampler.draw(self.sizes, self._draws)
             step = tuple(replace(next(self.streams[task]), tasks=frozenset([task])) for task in tasks)
             # Counted before the step is made, so that a state taken after it goes on behind it.
             self._taken += 1
             yield step
+
+    def close(self) -> None:
+        """An epoch is over, and what belongs to it is done."""
         self._taken = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,7 +76,7 @@ class OwnBatches:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a position. A loader of the user's own is run up to it; its order is its own affair."""
-        self._taken = state["taken"]
+        self._taken, self._resumed = state["taken"], True
         self._draws.set_state(state["draws"])
         for task, stream in self.streams.items():
             stream.load_state_dict(state["streams"][task])
@@ -79,30 +86,25 @@ class Stream:
     """One task's batches without an end."""
 
     def __init__(self, batches: Batches, order: torch.Generator) -> None:
-        self.batches, self._order = batches, order
-        self._begin()
-
-    def _begin(self) -> None:
-        self._start, self._taken = self._order.get_state(), 0
-        self._pass: Iterator[Batch] = iter(self.batches)
+        self.batches = batches
+        self._epochs = Epochs(batches, order)
+        self._pass: Iterator[Batch] = iter(self._epochs)
 
     def __next__(self) -> Batch:
         found = next(self._pass, None)
-        if found is None and self._taken:
-            self._begin()
+        if found is None:
+            self._pass = iter(self._epochs)
             found = next(self._pass, None)
         if found is None:
             raise DataError("the training data of a task gave no batch; expected at least one each time")
-        self._taken += 1
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        return {"order": self._start, "taken": self._taken}
+        return self._epochs.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._order.set_state(state["order"])
-        self._begin()
-        self._taken = sum(1 for _ in islice(self._pass, state["taken"]))
+        self._epochs.load_state_dict(state)
+        self._pass = iter(self._epochs)
 
 
 class OneByOne:
