@@ -83,12 +83,15 @@ def train(
         Path | None, typer.Option(help="Folder for the model; runs/<name of the file> if left out.", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest good checkpoint in the folder, or begin.")
+    ] = False,
 ) -> None:
     """Train the model of a run file and keep it in a folder."""
     from mtlkit import runfile
 
     folder = out or Path("runs") / file.stem
-    finished = runfile.train(file, folder, overwrite=overwrite)
+    finished = runfile.train(file, folder, overwrite=overwrite, resume=resume)
     if finished.test is not None:
         _print_scores(finished.test, "test data")
     _out.print(f"kept in {folder}", highlight=False, markup=False)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ from mtlkit.saving import MANIFEST, load
 from mtlkit.source import read
 from mtlkit.spec import Spec
 from mtlkit.train import History, Trainer
+from mtlkit.train.checkpoints import FOLDER as CHECKPOINTS
+from mtlkit.train.checkpoints import Checkpoints
 from mtlkit.train.trainer import check_settings
 
 RUN, TABLE = "run.json", "table.json"
@@ -142,8 +145,16 @@ class Finished:
     test: dict[str, dict[str, float]] | None
 
 
-def train(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Finished:
+def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume: bool = False) -> Finished:
     """Train what a run file says and keep model, run and history in the folder `out`.
+
+    Each checkpoint that is written on the way is such a folder too.
+
+    Args:
+        path: the run file.
+        out: the folder.
+        overwrite: whether to replace a model, and remove checkpoints, that are there.
+        resume: whether to go on from the newest good checkpoint that is there.
 
     Raises:
         SpecError, DataError, PluginError: the run file or its data are wrong; nothing is written.
@@ -151,24 +162,36 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Fini
         CheckpointError: the folder holds a model already and `overwrite` is not set.
     """
     folder = Path(out)
-    if (folder / MANIFEST).exists() and not overwrite:
+    if (folder / MANIFEST).exists() and not (overwrite or resume):
         raise CheckpointError(
             f"{folder}: holds a trained model. Choose another folder, or overwrite it with --overwrite"
+        )
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
+    if checkpoints.paths() and not (overwrite or resume):
+        raise CheckpointError(
+            f"{folder}: holds checkpoints of a run. Go on with it by --resume, choose another folder, or remove them "
+            "with --overwrite"
         )
     run, _ = read_run(path)
     data = run.load_data()
     model = seeded_model(complete(run.model, data), run.train)
-    trainer = Trainer(model, **{"out_dir": str(folder), **run.train})
+    trainer = Trainer(model, **{"out_dir": str(folder), **run.train, **({"resume": True} if resume else {})})
+    kept = {"model": model.spec, "train": run.train, "data": run.data, "folder": str(Path.cwd())}
+    files = {RUN: json.dumps(kept, indent=1, ensure_ascii=False)}
+    if data.table is not None:
+        files[TABLE] = json.dumps(data.table.to_json(), ensure_ascii=False)
+    trainer.beside = {name: text.encode() for name, text in files.items()}
+    trainer.again = shlex.join(["mtlkit", "train", str(path), "--out", str(folder), "--resume"])
+    if overwrite:
+        checkpoints.clear()
     tasks = model.tasks
     history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
     model.save(folder)
-    kept = {"model": model.spec, "train": run.train, "data": run.data, "folder": str(Path.cwd())}
     try:
-        (folder / RUN).write_text(json.dumps(kept, indent=1, ensure_ascii=False))
         # What an earlier run left there would be read as this one's.
         (folder / TABLE).unlink(missing_ok=True)
-        if data.table is not None:
-            (folder / TABLE).write_text(json.dumps(data.table.to_json(), ensure_ascii=False))
+        for name, text in files.items():
+            (folder / name).write_text(text)
     except OSError as error:
         raise CheckpointError(f"{folder}: can't be written: {error.strerror or error}") from error
     test = None if data.test is None else trainer.evaluate(for_tasks(data.test, tasks))

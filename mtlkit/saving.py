@@ -22,7 +22,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 
 from mtlkit.build import MAX_PARAMETERS, build_model
-from mtlkit.errors import CheckpointError, DamagedError, MtlkitError
+from mtlkit.errors import CheckpointError, DamagedError, MtlkitError, shown
 from mtlkit.model import Model
 from mtlkit.registry import encoders, heads, losses, sharings
 
@@ -107,11 +107,12 @@ def opened(folder: Path) -> tuple[Any, dict[str, bytes]]:
     """
     data = _read(folder, MANIFEST, _MAX_JSON)
     manifest = _parsed(folder / MANIFEST, data)
-    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else manifest
-        raise CheckpointError(f"{folder / MANIFEST}: found format {found!r}, expected {_FORMAT}; update mtlkit")
-    if _signed(manifest) != data:
+    signed = isinstance(manifest, dict) and _signed(manifest) == data
+    if not signed and isinstance(manifest, dict) and "sha256" in manifest:
         raise DamagedError(f"{folder / MANIFEST}: is damaged: it is not what was saved. Use another copy")
+    if not signed or manifest.get("format") != _FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else manifest
+        raise CheckpointError(f"{folder / MANIFEST}: found format {shown(found)}, expected {_FORMAT}; update mtlkit")
     files = {name: _verified(folder, name, manifest) for name in {WEIGHTS, SPEC, *manifest.get("files", {})}}
     spec = _parsed(folder / SPEC, files[SPEC])
     if not isinstance(spec, dict):

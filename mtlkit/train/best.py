@@ -20,7 +20,7 @@ from mtlkit.model import Model
 
 
 class Best:
-    """The epoch with the lowest validation loss, its weights where `patience` asks for them, and how long ago it was."""
+    """The epoch with the lowest validation loss, how long ago it was, and for `patience` its weights."""
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience

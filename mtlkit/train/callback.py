@@ -50,6 +50,13 @@ class Callback:
     def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """After an epoch and its validation, with its record in the history."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it must know to go on after a checkpoint: tensors, numbers, texts, and lists and dicts of these."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from that; called after `on_fit_start`. A checkpoint in the middle of an epoch is after its start."""
+
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """After the last step, with the best weights restored where `patience` says so."""
 

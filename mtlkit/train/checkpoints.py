@@ -33,8 +33,10 @@ from mtlkit.train.tree import apart, together
 
 FOLDER = "checkpoints"
 STATE, TENSORS = "training.json", "training.safetensors"
-_NAME = re.compile(r"step-(\d{8,})")
-_STRAY = re.compile(r"\.step-\d{8,}\.(\d+)(\.gone)?")
+# A second one of the same step, after an epoch's validation say, has a number: it can't take the place of the first in
+# one go.
+_NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
+_STRAY = re.compile(r"\.step-[\d-]+\.(\d+)(\.gone)?")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Checkpoints:
         keep: how many of the newest are kept, beside the best.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int = 1) -> None:
         self.folder, self.keep = folder, keep
         self.beside: dict[str, bytes] = {}
         """Files that each of them has beside, the run file say."""
@@ -81,10 +83,9 @@ class Checkpoints:
                 except OSError as error:
                     raise CheckpointError(f"{path}: can't be removed: {error.strerror or error}") from error
 
-    def steps(self) -> dict[int, Path]:
-        """Those that there are, by their step, the newest first."""
-        found = {int(name[1]): path for path in self._entries() if (name := _NAME.fullmatch(path.name))}
-        return dict(sorted(found.items(), reverse=True))
+    def paths(self) -> list[Path]:
+        """Those that there are, the newest first."""
+        return sorted((path for path in self._entries() if _NAME.fullmatch(path.name)), key=_number, reverse=True)
 
     def newest(self) -> Checkpoint | None:
         """The newest that is good. Those before it that are damaged get another name, and a warning says so.
@@ -92,20 +93,26 @@ class Checkpoints:
         Raises:
             CheckpointError: it can't be read for another reason, as one of a newer mtlkit.
         """
-        for path in self.steps().values():
+        for path in self.paths():
             try:
                 return read(path)
             except DamagedError as error:
                 aside = _free(path.with_name(f"damaged-{path.name}"))
                 path.rename(aside)
                 warnings.warn(
-                    f"{error} It is now {aside.name}, and the run goes on from the checkpoint before it, if there is one",
+                    f"{error}. It is now {aside.name}; the run goes on from the one before it, if there is one",
                     stacklevel=4,
                 )
         return None
 
     def write(
-        self, step: int, model: Model, state: Mapping[str, Any], reason: str, world_size: int = 1, best: int | None = None
+        self,
+        step: int,
+        model: Model,
+        state: Mapping[str, Any],
+        reason: str,
+        world_size: int = 1,
+        best: int | None = None,
     ) -> Path:
         """Write one, then remove those that are no longer to be kept.
 
@@ -120,7 +127,7 @@ class Checkpoints:
         Raises:
             CheckpointError: it can't be written; what was there before is as it was.
         """
-        path = self.folder / f"step-{step:08d}"
+        path = _free(self.folder / f"step-{step:08d}")
         data, tensors = apart(state)
         files = {
             **files_of(model),
@@ -133,21 +140,27 @@ class Checkpoints:
         stray = self.folder / f".{path.name}.{os.getpid()}"
         try:
             _write_folder(stray, files)
-            if path.exists():
-                # Of the same step: a run that goes on from it, and is told to stop at once.
-                self._remove(path)
             stray.rename(path)
             _to_disk(self.folder)
         except OSError as error:
             shutil.rmtree(stray, ignore_errors=True)
             raise CheckpointError(
-                f"{path}: can't be written: {error.strerror or error}. Earlier checkpoints are as they were; make room, or "
-                "choose another out_dir, and go on with resume=True"
+                f"{path}: can't be written: {error.strerror or error}. Earlier checkpoints are as they were; make "
+                "room, or choose another out_dir, and go on with resume=True"
             ) from error
-        for old in [*self.steps()][self.keep :]:
-            if old != best:
-                self._remove(self.folder / f"step-{old:08d}")
+        newest: dict[int, Path] = {}
+        for one in self.paths():
+            newest.setdefault(_number(one)[0], one)
+        wanted = {path for place, (step, path) in enumerate(newest.items()) if place < self.keep or step == best}
+        for old in self.paths():
+            if old not in wanted:
+                self._remove(old)
         return path
+
+    def clear(self) -> None:
+        """Remove all of them, the oldest first; damaged ones stay."""
+        for path in reversed(self.paths()):
+            self._remove(path)
 
     def _remove(self, path: Path) -> None:
         # Under its name there would be half of it, were the process killed now.
@@ -212,6 +225,13 @@ def _other_lives(process: int) -> bool:
         # It belongs to somebody else.
         return True
     return True
+
+
+def _number(path: Path) -> tuple[int, int]:
+    """The step of a checkpoint, and which of that step it is."""
+    name = _NAME.fullmatch(path.name)
+    assert name is not None
+    return int(name[1]), int(name[2] or 1)
 
 
 def _free(path: Path) -> Path:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtlkit.errors import CheckpointError
+from mtlkit.errors import CheckpointError, MtlkitError
+from mtlkit.writing import whole
 
 
 @dataclass
@@ -35,15 +36,14 @@ class History:
 class HistoryFile:
     """history.jsonl, one line an epoch, readable while the run goes on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, epochs: Sequence[dict[str, Any]] = ()) -> None:
         self.path = folder / "history.jsonl"
-        with _told(self.path):
-            folder.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("")
+        with _told(self.path), whole(self.path) as beside:
+            beside.write_text("".join(map(_line, epochs)), encoding="utf-8")
 
     def append(self, record: dict[str, Any]) -> None:
         with _told(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_as_json(record)) + "\n")
+            file.write(_line(record))
 
 
 @contextmanager
@@ -52,6 +52,12 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(f"{path}: can't be written: {error.strerror or error}") from error
+    except MtlkitError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(_as_json(record)) + "\n"
 
 
 def _as_json(value: Any) -> Any:

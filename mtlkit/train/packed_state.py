@@ -80,7 +80,9 @@ def restore(packed: Packed, names: Names, state: Mapping[str, Any]) -> None:
 def _bare(packed: Packed) -> Optimizer:
     """Torch's optimiser, without what Accelerate puts around it."""
     optimizer: Any = packed.optimizer
-    return optimizer if isinstance(optimizer, Optimizer) and not hasattr(optimizer, "optimizer") else optimizer.optimizer
+    return (
+        optimizer if isinstance(optimizer, Optimizer) and not hasattr(optimizer, "optimizer") else optimizer.optimizer
+    )
 
 
 def _each(value: Any, parameter: Tensor) -> bool:

@@ -77,7 +77,8 @@ class Epochs:
         found = sum(1 for _ in islice(self._rest, self._taken))
         if found < self._taken:
             raise CheckpointError(
-                f"found training data of {found} batches, and the run was at batch {self._taken}. Go on with the same data"
+                f"found training data of {found} batches, and the run was at batch {self._taken}. Go on with "
+                "the same data"
             )
 
     def _draws(self) -> dict[str, Any]:

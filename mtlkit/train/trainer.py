@@ -10,10 +10,10 @@ Devices and precision go through Hugging Face Accelerate.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from itertools import count as naturals
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +31,7 @@ from mtlkit.registry import balancers
 from mtlkit.source import read
 from mtlkit.train.best import Best
 from mtlkit.train.callback import takes_gradients
+from mtlkit.train.checkpoints import FOLDER, Checkpoints
 from mtlkit.train.checks import checked_inputs
 from mtlkit.train.compiled import Asked, Compiled, mode, told
 from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
@@ -42,12 +43,15 @@ from mtlkit.train.examples import (
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
 from mtlkit.train.history import History, HistoryFile
 from mtlkit.train.inference import predicted
+from mtlkit.train.keeper import Keeper
 from mtlkit.train.loop import Loop, flushed_denormals
 from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
 from mtlkit.train.own import OneByOne, OwnBatches, is_own
 from mtlkit.train.places import Places
+from mtlkit.train.position import Epochs
 from mtlkit.train.progress import Progress
 from mtlkit.train.sampler import check_sampler, make_sampler
+from mtlkit.train.snapshot import Run
 from mtlkit.train.together import Together
 from mtlkit.train.walk import modules_of, trained
 
@@ -80,7 +84,13 @@ class Trainer:
             take seconds to minutes rather than milliseconds. True, or one of torch's modes, "reduce-overhead" or
             "max-autotune"; on a GPU True uses CUDA graphs where it can (see `mtlkit.train.compiled.mode`).
         seed: where the order of the data, dropout and every other random draw come from.
-        out_dir: a folder for history.jsonl.
+        out_dir: a folder for history.jsonl and checkpoints. With one, SIGTERM and SIGINT wait for the end of a step,
+            and a checkpoint is written before the run ends.
+        save_every: write a checkpoint each time that so many optimiser steps were taken, or each "epoch"; and of the
+            best epoch, where there are validation data, and at the end.
+        keep: how many of the newest checkpoints are kept, beside that of the best epoch.
+        resume: go on from the newest good checkpoint in `out_dir`, or begin where there is none. On the same machine
+            and versions what follows is equal to the bit.
         patience: epochs without a lower validation loss before training stops; the weights of the best epoch are
             restored in the end. None trains to the end and keeps the last weights.
         missing: "mask" leaves out missing labels; "error" refuses data that have any.
@@ -111,6 +121,9 @@ class Trainer:
         compile: Asked = False,
         seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
         out_dir: str | None = None,
+        save_every: _Count | Literal["epoch"] | None = None,
+        keep: _Count = 2,
+        resume: bool = False,
         patience: _Count | None = None,
         missing: Literal["mask", "error"] = "mask",
         nonfinite: Literal["raise", "skip_task"] = "raise",
@@ -134,6 +147,10 @@ class Trainer:
         """Optimiser steps taken in the current fit."""
         self.at_end = ExitStack()
         """What is to be undone when the current fit ends, also by an error (for callbacks)."""
+        self.again = "the same program with resume=True"
+        """What a run that a signal ends tells its user to do."""
+        self.beside: dict[str, bytes] = {}
+        """Files that are put into each checkpoint."""
         self._stop_reason = ""
         self._run = self._compiled() if compile else model
 
@@ -173,18 +190,22 @@ class Trainer:
         self._tell("on_fit_end", self.history)
         return self.history
 
-    def _epochs(self, train: Batches | OwnBatches, valid: Batches | None, best: Best) -> None:
+    def _epochs(self, train: Epochs | OwnBatches, valid: Batches | None, best: Best) -> None:
         """The epochs, until one of them is the last."""
         settings = self.settings
         epochs, total = self._lengths(train)
-        loop = self._loop(train, total)
-        out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]))
-        with Progress(settings["progress"], self.model.tasks) as progress:
+        run = Run(self, self._loop(train, total), train, best)
+        with Progress(settings["progress"], self.model.tasks) as progress, self._keeper(run) as keeper:
+            keeper.begin(settings["resume"])
             self._tell("on_fit_start")
-            loop.watch = lambda: progress.at(self.step, total)
-            for epoch in range(1, epochs + 1) if epochs else naturals(1):
-                self._tell("on_epoch_start", epoch)
-                record = loop.epoch(epoch, train)
+            run.go_on()
+            out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]), self.history.epochs)
+            run.loop.watch = lambda: progress.at(self.step, total)
+            run.loop.after_step = keeper.after_step
+            for epoch in run.remaining(epochs):
+                if run.loop.so_far is None:
+                    self._tell("on_epoch_start", epoch)
+                record = run.loop.epoch(epoch, train)
                 if epoch == 1:
                     self._warn_of_untrained(record)
                 if valid is not None:
@@ -196,17 +217,26 @@ class Trainer:
                     out.append(record)
                 progress.add(record)
                 self._tell("on_epoch_end", record)
+                keeper.after_epoch(best.epoch == epoch, best.exhausted(epoch) or epoch == epochs)
                 if best.exhausted(epoch):
                     self.stop("patience")
                 if self._stop_reason:
                     break
 
-    def _loop(self, data: Batches | OwnBatches, total: int | None) -> Loop:
+    def _keeper(self, run: Run) -> Keeper:
+        """What writes the checkpoints of a run."""
+        out, every = self.settings["out_dir"], self.settings["save_every"]
+        checkpoints = None if out is None else Checkpoints(Path(out) / FOLDER, self.settings["keep"])
+        if checkpoints is not None:
+            checkpoints.beside = self.beside
+        return Keeper(run, checkpoints, every, self.again)
+
+    def _loop(self, data: Epochs | OwnBatches, total: int | None) -> Loop:
         """The loop over `data`, for so many optimiser steps in all. What it takes of the model goes back `at_end`."""
         # Gradients of before, of a fit that an error ended say, are not of this one.
         self.model.zero_grad()
         self.model.train()
-        together = self._together(data)
+        together = self._together(data if isinstance(data, OwnBatches) else data.batches)
         self.at_end.callback(together.close)
         # Accelerate's optimiser scales gradients, which only fp16 needs, and wants to see each of them.
         scaled = self.settings["precision"] == "fp16"
@@ -262,14 +292,14 @@ class Trainer:
         """Whether the current fit has been asked to end."""
         return bool(self._stop_reason)
 
-    def _training_batches(self, data: Any, order: torch.Generator) -> Batches | OwnBatches:
+    def _training_batches(self, data: Any, order: torch.Generator) -> Epochs | OwnBatches:
         size, sampler = self.settings["batch_size"], self.settings["sampler"]
         if not is_own(data):
             if sampler["type"] != "together":
                 raise DataError(
                     f"the sampler {sampler['type']!r} needs data of its own for each task, {{task: (x, y)}}"
                 )
-            return batches(self.model, data, size, shuffle=order)
+            return Epochs(batches(self.model, data, size, shuffle=order), order)
         if self.balancer.at == "features" and len(self.model.tasks) > 1:
             message = "at features needs tasks with labels of the same examples. Use at = 'parameters'"
             raise SpecError([Problem("balancer", message)], "the trainer's arguments")
@@ -309,7 +339,7 @@ class Trainer:
             message = f"{name!r} compares the tasks of one step, and the sampler {sampler!r} takes one task a step."
             raise SpecError([Problem("balancer", f"{message} Use sampler = 'together'")], "the trainer's arguments")
 
-    def _lengths(self, data: Batches | OwnBatches) -> tuple[int | None, int | None]:
+    def _lengths(self, data: Epochs | OwnBatches) -> tuple[int | None, int | None]:
         """How many epochs at most, and how many optimiser steps in all; None where it is not known."""
         max_steps = self.settings["max_steps"]
         epochs = self.settings["epochs"] or (None if max_steps else _DEFAULT_EPOCHS)
@@ -331,7 +361,7 @@ class Trainer:
         weights = {task: self.model.graph.tasks[task].weight for task, found in tallies.items() if found.labels}
         if self.settings["patience"] and not weights:
             raise DataError("patience needs labels in the validation data; found none of any task")
-        return sum(weight * tallies[task].mean_loss for task, weight in weights.items())
+        return sum(weight * tallies[task].mean_loss for task, weight in weights.items()) if weights else math.nan
 
     def _warn_of_untrained(self, record: Mapping[str, Any]) -> None:
         for task in self.model.tasks:
@@ -339,14 +369,14 @@ class Trainer:
                 why = "was not finite wherever it had labels" if task in record.get("skipped", ()) else "had no label"
                 warnings.warn(f"task {task!r} {why} in the first epoch; its head stays as it is", stacklevel=3)
 
-    def _refuse_missing(self, data: Batches | OwnBatches) -> None:
+    def _refuse_missing(self, data: Epochs | OwnBatches) -> None:
         absent: Sequence[str] = ()
         if self.settings["missing"] != "error":
             return
         if isinstance(data, OwnBatches):
             absent = data.incomplete
-        elif isinstance(data, TensorBatches):
-            absent = [task for task in self.model.tasks if task not in data.complete]
+        elif isinstance(data.batches, TensorBatches):
+            absent = [task for task in self.model.tasks if task not in data.batches.complete]
         if absent:
             raise DataError(f"task {absent[0]!r} has missing labels, and missing='error' refuses them")
 
@@ -379,6 +409,9 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
             settings[name] = checked(settings[name])
         except SpecError as error:
             problems += error.problems
+    if settings["out_dir"] is None:
+        wanting = [name for name in ("save_every", "resume") if settings[name]]
+        problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
     if problems:
         raise SpecError(problems, source)
     return settings

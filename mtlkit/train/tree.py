@@ -1,8 +1,8 @@
 """What a run knows, as JSON and tensors: a tree of dicts and lists whose leaves are plain values or tensors.
 
-    data, tensors = apart({"step": 3, "moments": {"weight": torch.zeros(2)}})
-    # data = {"step": 3, "moments": {"weight": {"$tensor": "moments.weight"}}}, tensors = {"moments.weight": ...}
-    tree = together(data, tensors)
+data, tensors = apart({"step": 3, "moments": {"weight": torch.zeros(2)}})
+# data = {"step": 3, "moments": {"weight": {"$tensor": "moments.weight"}}}, tensors = {"moments.weight": ...}
+tree = together(data, tensors)
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def _apart(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     elif value is None or isinstance(value, str | bool | int | float):
         return value
     raise PluginError(
-        f"{path or 'the state of a run'}: found {shown(value)}, which no checkpoint can hold. Expected tensors, numbers, "
-        "texts, None, and lists and dicts with texts for keys of these"
+        f"{path or 'the state of a run'}: found {shown(value)}, which no checkpoint can hold. Expected tensors, "
+        "numbers, texts, None, and lists and dicts with texts for keys of these"
     )
 
 

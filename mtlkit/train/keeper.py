@@ -1,0 +1,121 @@
+"""When a run writes checkpoints, and from which it goes on.
+
+keeper = Keeper(run, checkpoints, every=100)
+with keeper:
+    keeper.go_on()                  # from the newest good one
+    loop.after_step = keeper.after_step
+    keeper.after_epoch()
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mtlkit.errors import CheckpointError
+from mtlkit.train.checkpoints import Checkpoints
+from mtlkit.train.signals import Signals, leave
+from mtlkit.train.snapshot import Run
+
+Every = int | Literal["epoch"] | None
+
+
+class Keeper:
+    """Writes the checkpoints of a run: every so many steps or each epoch, of the best epoch, at the end, and when a
+    signal asks the run to end.
+
+    Args:
+        run: what is written.
+        checkpoints: where to; None where nothing is kept.
+        every: so many steps, or "epoch"; None for signals alone.
+        again: how to go on after a signal, for its message.
+    """
+
+    def __init__(self, run: Run, checkpoints: Checkpoints | None, every: Every, again: str) -> None:
+        self.run, self.checkpoints, self.every, self.again = run, checkpoints, every, again
+        self.signals = Signals()
+        self._written: int | None = None
+
+    def __enter__(self) -> Keeper:
+        if self.checkpoints is not None:
+            self.signals.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.signals.__exit__()
+        if kind is not None and self.signals.caught and not issubclass(kind, KeyboardInterrupt | SystemExit):
+            # A signal for all processes of a terminal ends the loader's workers too, of which the loader complains.
+            self._leave()
+
+    def begin(self, resume: bool) -> None:
+        """Go on from the newest good checkpoint, if `resume`; where there is none, begin.
+
+        Raises:
+            CheckpointError: there are checkpoints that would be mixed with those of a run that begins; or the newest is
+                of another run.
+        """
+        if self.checkpoints is None:
+            return
+        self.checkpoints.begin()
+        if not resume:
+            there = self.checkpoints.paths()
+            if there:
+                raise CheckpointError(
+                    f"{self.checkpoints.folder}: holds checkpoints of another run, the newest {there[0].name}. Go on "
+                    "with it by resume=True, or choose another out_dir"
+                )
+            return
+        found = self.checkpoints.newest()
+        if found is None:
+            return
+        if found.spec != self.run.trainer.model.spec:
+            raise CheckpointError(
+                f"{found.path}: is of a model of another spec. Go on with that of its spec.json, or begin anew with "
+                "another out_dir"
+            )
+        try:
+            self.run.load_state_dict(found.state, found.weights)
+        except CheckpointError as error:
+            raise CheckpointError(f"{found.path}: {error}") from error
+        self._written = self.run.trainer.step
+
+    def after_step(self) -> None:
+        """After each optimiser step."""
+        trainer, every = self.run.trainer, self.every
+        if every is not None and (trainer.stopped or (every != "epoch" and trainer.step % every == 0)):
+            self._write("step")
+        if self.signals.caught:
+            self._leave_with_checkpoint()
+
+    def after_epoch(self, best: bool, last: bool) -> None:
+        """After each epoch and its validation.
+
+        Args:
+            best: whether it is the best so far.
+            last: whether it is the last.
+        """
+        # A run that was stopped within an epoch goes on within it: that checkpoint is written already.
+        if self.every is not None and not self.run.trainer.stopped and (best or last or self.every == "epoch"):
+            if best:
+                self.run.best_step = self.run.trainer.step
+            self._write("best" if best else "end" if last else "epoch")
+        if self.signals.caught:
+            self._leave_with_checkpoint()
+
+    def _leave_with_checkpoint(self) -> None:
+        assert self.signals.caught is not None
+        if self._written != self.run.trainer.step:
+            self._write(self.signals.caught.name)
+        self._leave()
+
+    def _leave(self) -> None:
+        assert self.signals.caught is not None and self.checkpoints is not None
+        kept = self.checkpoints.paths()
+        what = f"kept {kept[0]}. Go on with: {self.again}" if kept else "no checkpoint was written yet"
+        leave(self.signals.caught, f"stopped after step {self.run.trainer.step}; {what}")
+
+    def _write(self, reason: str) -> None:
+        run, state = self.run, self.run.state_dict()
+        assert self.checkpoints is not None
+        world = run.trainer.accelerator.num_processes
+        self.checkpoints.write(run.trainer.step, run.trainer.model, state, reason, world, run.best_step)
+        self._written = run.trainer.step
