@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -26,11 +27,14 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from mtlkit.errors import DataError
+from mtlkit.errors import DataError, MtlkitError
 from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
 from mtlkit.train.checks import as_tensor, as_values, checked_inputs, checked_target
 from mtlkit.train.lossgroup import Labels, LossGroup
+
+# What torch says of them.
+_DEAD = "exited unexpectedly"
 
 # What is fetched of tensors in memory at once, in bytes: it still fits the processor's cache.
 _FETCHED = 2**18
@@ -249,7 +253,7 @@ class LoaderBatches:
         return len(self.loader)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Batch]:
-        for found in self.loader:
+        for found in _loaded(self.loader):
             if not isinstance(found, Sequence) or len(found) != 2 or not isinstance(found[1], Mapping):
                 raise DataError(f"found a batch {type(found).__name__}, expected a pair (x, {{task: y}})")
             x, targets = found
@@ -257,6 +261,49 @@ class LoaderBatches:
                 checked_inputs(self.model, x, self.inputs),
                 {task: checked_target(self.model, task, target) for task, target in targets.items()},
             )
+
+
+def _loaded(loader: Iterable[Any]) -> Iterator[Any]:
+    """What a loader gives. Where it fails, an error says at which batch and what to do.
+
+    Raises:
+        DataError: it failed: an example can't be read, say, or a worker died.
+    """
+    number = 1
+    try:
+        for found in loader:
+            yield found
+            number += 1
+    except MtlkitError:
+        raise
+    except Exception as error:
+        if _DEAD in str(error):
+            raise
+        # Of a worker's error the message is its whole traceback.
+        said = (str(error).strip().splitlines() or [""])[-1]
+        name = "" if said.startswith(type(error).__name__) else f"{type(error).__name__}: "
+        raise DataError(
+            f"the loader failed at batch {number}: {name}{said.rstrip('.')}. Mend or leave out what can't be read; with "
+            "num_workers=0 a debugger can look at it"
+        ) from error
+
+
+@contextmanager
+def dead_workers_told() -> Iterator[None]:
+    """Say what to do where a loader's worker died, of which torch tells at any moment, in the middle of a step too.
+
+    Raises:
+        DataError: one died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if _DEAD not in str(error):
+            raise
+        raise DataError(
+            f"{str(error).partition('. ')[0]}. It was killed, perhaps for want of memory: take fewer workers or smaller "
+            "batches. With num_workers=0 an error of its own is shown"
+        ) from error
 
 
 class Collate:

@@ -39,6 +39,7 @@ from mtlkit.train.examples import (
     Batches,
     TensorBatches,
     batches,
+    dead_workers_told,
 )
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
 from mtlkit.train.history import History, HistoryFile
@@ -182,7 +183,7 @@ class Trainer:
         self.history, self.step, self._stop_reason = History(), 0, ""
         best = Best(settings["patience"])
         compiling = told() if settings["compile"] else nullcontext()
-        with compiling, ExitStack() as self.at_end, flushed_denormals():
+        with compiling, dead_workers_told(), ExitStack() as self.at_end, flushed_denormals():
             self._epochs(train_batches, valid_batches, best)
         self.history.stopped = self._stop_reason or "epochs"
         if settings["patience"]:
@@ -257,7 +258,8 @@ class Trainer:
             data: as for `fit`.
         """
         bring(self.model, self.accelerator.device)
-        return evaluate(self.model, self._batches(data), self.accelerator.device, self._autocast)
+        with dead_workers_told():
+            return evaluate(self.model, self._batches(data), self.accelerator.device, self._autocast)
 
     def predict(self, x: Any) -> dict[str, Tensor]:
         """What people read, by task, on the CPU: class probabilities, rates, values.
