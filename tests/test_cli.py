@@ -9,6 +9,8 @@ import random
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -209,3 +211,39 @@ def test_an_interrupted_command_says_so(tmp_path: Path, command: str) -> None:
     assert process.returncode == 130
     assert errors.strip().endswith("interrupted") and "Traceback" not in errors
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_a_signal_ended_goes_on_by_the_command_that_it_names(folder: Path) -> None:
+    (folder / "long.toml").write_text(RUN.replace("epochs = 12", "epochs = 12\nsave_every = 20"))
+    whole = mtlkit("train", "long.toml", "--out", "whole", cwd=folder)
+    assert whole.returncode == 0, whole.stderr
+    command = [str(Path(sys.executable).with_name("mtlkit")), "train", "long.toml", "--out", "cut"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: [*(folder / "cut" / "checkpoints").glob("step-*")])
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    if process.returncode == 0:
+        pytest.skip("the run was faster than the signal")
+    assert process.returncode == 143 and "Traceback" not in said
+    again = said.partition("Go on with: ")[2].split()
+    assert again == ["mtlkit", "train", "long.toml", "--out", "cut", "--resume"]
+    # What was kept is scored as a trained folder is.
+    newest = max((folder / "cut" / "checkpoints").glob("step-*"))
+    assert mtlkit("evaluate", str(newest), cwd=folder).returncode == 0
+    refused = mtlkit(*again[1:-1], cwd=folder)
+    assert refused.returncode == 1 and "Go on with it by --resume" in refused.stderr
+    done = mtlkit(*again[1:], cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.partition("kept in")[0] == whole.stdout.partition("kept in")[0]
+    for name in ("model.safetensors", "spec.json", "table.json"):
+        assert (folder / "cut" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    replaced = mtlkit(*again[1:-1], "--overwrite", cwd=folder)
+    assert replaced.returncode == 0, replaced.stderr
+
+
+def wait_for(there: Callable[[], object]) -> None:
+    end = time.monotonic() + 120
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.02)

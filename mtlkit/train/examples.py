@@ -283,8 +283,8 @@ def _loaded(loader: Iterable[Any]) -> Iterator[Any]:
         said = (str(error).strip().splitlines() or [""])[-1]
         name = "" if said.startswith(type(error).__name__) else f"{type(error).__name__}: "
         raise DataError(
-            f"the loader failed at batch {number}: {name}{said.rstrip('.')}. Mend or leave out what can't be read; with "
-            "num_workers=0 a debugger can look at it"
+            f"the loader failed at batch {number}: {name}{said.rstrip('.')}. Mend or leave out what can't be read; "
+            "with num_workers=0 a debugger can look at it"
         ) from error
 
 
@@ -301,8 +301,8 @@ def dead_workers_told() -> Iterator[None]:
         if _DEAD not in str(error):
             raise
         raise DataError(
-            f"{str(error).partition('. ')[0]}. It was killed, perhaps for want of memory: take fewer workers or smaller "
-            "batches. With num_workers=0 an error of its own is shown"
+            f"{str(error).partition('. ')[0]}. It was killed, perhaps for want of memory: take fewer workers or "
+            "smaller batches. With num_workers=0 an error of its own is shown"
         ) from error
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
 
 # What may differ in the run that goes on: where it ends, and what is no part of its course.
-_FREE = frozenset({"epochs", "max_steps", "patience", "out_dir", "save_every", "keep", "resume", "progress"})
+_FREE = frozenset(
+    {"epochs", "max_steps", "patience", "out_dir", "save_every", "keep", "resume", "progress", "trackers"}
+)
 
 
 @dataclass

@@ -54,6 +54,7 @@ from mtlkit.train.progress import Progress
 from mtlkit.train.sampler import check_sampler, make_sampler
 from mtlkit.train.snapshot import Run
 from mtlkit.train.together import Together
+from mtlkit.train.tracking import Trackers, problems_of
 from mtlkit.train.walk import modules_of, trained
 
 _DEFAULT_EPOCHS = 10
@@ -98,6 +99,7 @@ class Trainer:
         nonfinite: "raise" stops at a loss or gradient that is NaN or infinite, before it touches a parameter;
             "skip_task" leaves exactly that task out of the step, as if it had no label there, and counts it in the
             history.
+        trackers: where the history goes beside, by Accelerate's names: tensorboard, wandb, mlflow, ...; one or several.
         callbacks: objects such as `mtlkit.Callback`.
         progress: show a live table where the output is a terminal.
 
@@ -128,6 +130,7 @@ class Trainer:
         patience: _Count | None = None,
         missing: Literal["mask", "error"] = "mask",
         nonfinite: Literal["raise", "skip_task"] = "raise",
+        trackers: str | list[str] | None = None,
         callbacks: Sequence[Any] = (),
         progress: bool = True,
     ) -> None:
@@ -196,7 +199,9 @@ class Trainer:
         settings = self.settings
         epochs, total = self._lengths(train)
         run = Run(self, self._loop(train, total), train, best)
-        with Progress(settings["progress"], self.model.tasks) as progress, self._keeper(run) as keeper:
+        progress = Progress(settings["progress"], self.model.tasks)
+        trackers = Trackers(settings["trackers"], settings["out_dir"], settings)
+        with trackers, progress, self._keeper(run) as keeper:
             keeper.begin(settings["resume"])
             self._tell("on_fit_start")
             run.go_on()
@@ -217,6 +222,7 @@ class Trainer:
                 if out:
                     out.append(record)
                 progress.add(record)
+                trackers.log(record)
                 self._tell("on_epoch_end", record)
                 keeper.after_epoch(best.epoch == epoch, best.exhausted(epoch) or epoch == epochs)
                 if best.exhausted(epoch):
@@ -411,6 +417,9 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
             settings[name] = checked(settings[name])
         except SpecError as error:
             problems += error.problems
+    names = settings["trackers"] or []
+    settings["trackers"] = [names] if isinstance(names, str) else names
+    problems += problems_of(settings["trackers"], settings["out_dir"])
     if settings["out_dir"] is None:
         wanting = [name for name in ("save_every", "resume") if settings[name]]
         problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
