@@ -39,6 +39,10 @@ MAX_PARAMETERS = 1_000_000_000
 """The default limit of `build_model`: 4 GB in single precision, some three times a ViT-Large."""
 
 
+class TooManyParameters(SpecError):
+    """A model with more parameters than were allowed."""
+
+
 def build_model(spec: Mapping[str, Any] | str | Path | None = None, *, max_parameters: int = MAX_PARAMETERS) -> Model:
     """The model that a spec describes.
 
@@ -97,11 +101,11 @@ def _plan(graph: Graph, max_parameters: int) -> _Plan:
             else:
                 _plan_task(node, plan)
             if plan.parameters > max_parameters:
-                raise _error(
-                    node.path,
+                message = (
                     f"the model has {plan.parameters:,} parameters up to here, expected {max_parameters:,} at most. "
-                    "Make it smaller, or raise build_model(..., max_parameters=...)",
                 )
+                cure = "Make it smaller, or raise build_model(..., max_parameters=...)"
+                raise TooManyParameters([Problem(node.path, message + cure)])
     return plan
 
 

@@ -15,7 +15,10 @@ help should not take seconds.
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from mtlkit.errors import DataError, MtlkitError, PluginError, SpecError, UnknownNameError
+from mtlkit.errors import DataError, MtlkitError, PluginError, Problem, SpecError, UnknownNameError, printable
 from mtlkit.registry import registries
 
 if TYPE_CHECKING:
@@ -106,7 +109,7 @@ def evaluate(
     """Score a trained model on the data of its run file."""
     from mtlkit import runfile
 
-    kept = runfile.open_run(folder)
+    kept = runfile.open_run(_checked(folder))
     scores = kept.trainer.evaluate(_examples(kept, split))
     if as_json:
         finite = {t: {k: v if v == v else None for k, v in s.items()} for t, s in scores.items()}
@@ -130,7 +133,7 @@ def predict(
     from mtlkit import runfile
     from mtlkit.prediction import predict_file
 
-    written, rows = predict_file(runfile.open_run(folder), folder, source, out)
+    written, rows = predict_file(runfile.open_run(_checked(folder)), folder, source, out)
     _out.print(f"{rows} predictions in {written}", highlight=False, markup=False)
 
 
@@ -239,7 +242,15 @@ def _model_of(source: Path) -> Model:
     from mtlkit.build import build_model
     from mtlkit.saving import load
 
-    return load(source) if source.is_dir() else build_model(_spec_of(source))
+    return load(source) if os.path.isdir(source) else build_model(_spec_of(source))
+
+
+def _checked(folder: Path) -> Path:
+    """A folder that is there: that another was named is the user's mistake, and no damage."""
+    if not os.path.isdir(folder):  # unlike Path.is_dir no error where the name is too long
+        problem = Problem(str(folder), "is no folder. Expected one that `mtlkit train` wrote")
+        raise SpecError([problem], "the command line")
+    return folder
 
 
 def _spec_of(source: Path) -> Path | dict[str, Any]:
@@ -256,10 +267,12 @@ def _spec_of(source: Path) -> Path | dict[str, Any]:
 
 def _print_cost(source: Path, batch: int, length: int, as_json: bool) -> None:
     """The cost of a spec, of a run file, or of the spec in a folder, whose weights are not read."""
+    from mtlkit.guarded import Folder
+    from mtlkit.saving import read_spec
     from mtlkit.show.cost import Cost
     from mtlkit.show.cost_table import plain, tables
 
-    spec = source / "spec.json" if source.is_dir() else _spec_of(source)
+    spec = read_spec(Folder.of(source)) if os.path.isdir(source) else _spec_of(source)
     found = Cost.of(spec, batch=batch, length=length)
     if as_json:
         typer.echo(json.dumps(plain(found), indent=1, ensure_ascii=False))
@@ -289,17 +302,29 @@ def _print_scores(scores: dict[str, dict[str, float]], what: str) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of mtlkit are printed without a traceback."""
+    """Run the command line; errors of mtlkit are printed without a traceback, warnings without their place in it."""
+    warnings.showwarning = _warn
     try:
         app()
     except (SpecError, DataError, PluginError, UnknownNameError) as error:
         _fail(error, 2)
     except MtlkitError as error:
         _fail(error, 1)
+    except (MemoryError, RuntimeError) as error:
+        # Of torch, which has no kind of error for it on CPUs.
+        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+            raise
+        reason = str(error).partition("\n")[0]
+        _fail(MtlkitError(f"out of memory: {reason}. Make the model, its batches or the data smaller"), 1)
 
 
 def _fail(error: MtlkitError, status: int) -> None:
     for note in getattr(error, "__notes__", []):
-        _err.print(note, markup=False, highlight=False, soft_wrap=True)
+        _err.print(printable(note), markup=False, highlight=False, soft_wrap=True)
     _err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    text = printable(f"warning: {message}")
+    _err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -17,8 +17,17 @@ from difflib import get_close_matches
 _SHOWN = 80
 
 
+# No message is longer than this, however many names a hostile file has.
+_LONGEST = 20_000
+# Of a spec with ten thousand wrong tasks, as many as a person reads; `problems` has all.
+_LISTED = 50
+
+
 class MtlkitError(Exception):
-    """The base class of every error that mtlkit raises on purpose."""
+    """The base class of every error that mtlkit raises on purpose. Its message can be shown on a terminal as it is."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,9 @@ class SpecError(MtlkitError, ValueError):
         self.problems = list(problems)
         self.source = source
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{count} in {source}:", *(f"  {problem}" for problem in self.problems)]))
+        more = [f"  and {len(self.problems) - _LISTED:,} more"] * (len(self.problems) > _LISTED)
+        lines = [f"  {problem}" for problem in self.problems[:_LISTED]]
+        super().__init__("\n".join([f"{count} in {source}:", *lines, *more]))
 
 
 class PluginError(MtlkitError):
@@ -79,6 +90,15 @@ class CheckpointError(MtlkitError):
 
 class DamagedError(CheckpointError):
     """A saved model or checkpoint of which a file is missing, or is not what was written."""
+
+
+def printable(text: str) -> str:
+    """A text whose escape sequences, which could rewrite a terminal, stand as \\x1b, and that is not too long."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}... ({len(text) - _LONGEST:,} characters more)"
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def shown(value: object) -> str:

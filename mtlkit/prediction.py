@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from mtlkit.data import TableFormat
+from mtlkit.data.archive import read_arrays
 from mtlkit.data.frame import write_table
-from mtlkit.errors import DataError
+from mtlkit.errors import DataError, shown
 from mtlkit.model import Model
 from mtlkit.runfile import Kept
 
@@ -63,16 +64,12 @@ def _arrays(source: Path, model: Model) -> dict[str, np.ndarray]:
     """The arrays of an .npz by the names of the model's inputs; a single one may have any name."""
     if source.suffix != ".npz":
         raise DataError(f"{source}: expected an .npz with an array for each input: {', '.join(model.graph.inputs)}")
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source}: can't be read as .npz: {error}") from error
+    arrays = read_arrays(str(source))
     if len(model.graph.inputs) == 1 and len(arrays) == 1:
         return dict.fromkeys(model.graph.inputs, next(iter(arrays.values())))
     missing = [name for name in model.graph.inputs if name not in arrays]
     if missing:
-        raise DataError(f"{source}: has no array {missing[0]!r}; found {', '.join(arrays)}")
+        raise DataError(f"{source}: has no array {missing[0]!r}; found {shown(list(arrays))}")
     return {name: arrays[name] for name in model.graph.inputs}
 
 
@@ -89,7 +86,7 @@ def _columns(predictions: dict[str, Tensor], table: TableFormat | None) -> Any:
             raise DataError(f"task {task!r} predicts {list(prediction.shape)}, which is no table. Write an .npz file")
         values = prediction.numpy()
         if table is not None:
-            cells |= {f"{task}{suffix}": column for suffix, column in table.targets[task].decode(values).items()}
+            cells |= {f"{task}{suffix}": column for suffix, column in table.decoded(task, values).items()}
         elif values.shape[1] == 1:
             cells[task] = values[:, 0]
         else:
@@ -100,6 +97,7 @@ def _columns(predictions: dict[str, Tensor], table: TableFormat | None) -> Any:
 def _write_arrays(out: Path, predictions: dict[str, Tensor]) -> None:
     beside = out.with_name(f".{out.name}.{os.getpid()}.npz")
     try:
+        beside.unlink(missing_ok=True)  # which may be a link that leads elsewhere
         np.savez(beside, **{task: prediction.numpy() for task, prediction in predictions.items()})  # type: ignore[arg-type]
         beside.replace(out)
     except OSError as error:

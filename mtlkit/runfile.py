@@ -19,7 +19,6 @@ runs.
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,11 +29,12 @@ from torch.utils.data import Dataset
 
 from mtlkit.build import build_model
 from mtlkit.data import Data, TableFormat
-from mtlkit.errors import CheckpointError, Problem, SpecError, nearest
+from mtlkit.errors import CheckpointError, DataError, Problem, SpecError, nearest, shown
+from mtlkit.guarded import MANIFEST, Folder, as_json
 from mtlkit.model import Model
 from mtlkit.part import Part, check, make
 from mtlkit.registry import datasets
-from mtlkit.saving import MANIFEST, load
+from mtlkit.saving import load_from, plain_json, save
 from mtlkit.source import read
 from mtlkit.spec import Spec
 from mtlkit.train import History, Trainer
@@ -84,12 +84,15 @@ def read_run(path: str | Path, more: tuple[str, ...] = ()) -> tuple[RunFile, dic
 def checked_run(tables: Mapping[str, Any], source: str, more: tuple[str, ...] = ()) -> tuple[RunFile, dict[str, Any]]:
     """A run file's plain data, as `read_run` gives them."""
     problems = []
+    if "tasks" in tables and not set(tables) & {*_TABLES, *more}:
+        message = "found a spec, expected a run file: put the spec into the table 'model', beside a table 'data' with"
+        raise SpecError([Problem("(top)", f"{message} a dataset such as {', '.join(datasets)}")], source)
     for name, table in tables.items():
         known = [*_TABLES, *more]
         if name not in known:
             problems.append(Problem(name, f"unknown table.{nearest(name, known)} Tables: {', '.join(known)}"))
         elif not isinstance(table, dict):
-            problems.append(Problem(name, f"found {table!r}, expected a table"))
+            problems.append(Problem(name, f"found {shown(table)}, expected a table"))
     if "data" not in tables:
         problems.append(Problem("data", f"is required and missing: a dataset such as {', '.join(datasets)}"))
     if problems:
@@ -177,23 +180,20 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume:
     model = seeded_model(complete(run.model, data), run.train)
     trainer = Trainer(model, **{"out_dir": str(folder), **run.train, **({"resume": True} if resume else {})})
     kept = {"model": model.spec, "train": run.train, "data": run.data, "folder": str(Path.cwd())}
-    files = {RUN: json.dumps(kept, indent=1, ensure_ascii=False)}
+    files = {RUN: as_json(kept)}
     if data.table is not None:
-        files[TABLE] = json.dumps(data.table.to_json(), ensure_ascii=False)
-    trainer.beside = {name: text.encode() for name, text in files.items()}
+        files[TABLE] = as_json(data.table.to_json())
+    trainer.beside = files
     trainer.again = shlex.join(["mtlkit", "train", str(path), "--out", str(folder), "--resume"])
     if overwrite:
         checkpoints.clear()
     tasks = model.tasks
     history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
-    model.save(folder)
-    try:
-        # What an earlier run left there would be read as this one's.
-        (folder / TABLE).unlink(missing_ok=True)
-        for name, text in files.items():
-            (folder / name).write_text(text)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: can't be written: {error.strerror or error}") from error
+    save(model, folder, files)
+    if data.table is None:
+        # What an earlier run left there belongs to no model.
+        with contextlib.suppress(OSError):
+            (folder / TABLE).unlink(missing_ok=True)
     test = None if data.test is None else trainer.evaluate(for_tasks(data.test, tasks))
     return Finished(trainer, history, test)
 
@@ -226,14 +226,18 @@ def open_run(folder: str | Path) -> Kept:
     Raises:
         CheckpointError: a file is missing or damaged.
     """
-    path = Path(folder)
-    model = load(path)
-    if not (path / RUN).exists():
-        raise CheckpointError(f"{path / RUN}: is missing; expected a folder that `mtlkit train` wrote")
-    tables = read(path / RUN)
+    kept = Folder.of(folder, "`mtlkit train`")
+    model = load_from(kept)
+    tables = plain_json(kept, RUN)
     trained_in = tables.pop("folder", None)
-    run, _ = checked_run(tables, str(path / RUN))
+    try:
+        run, _ = checked_run(tables, str(kept.path / RUN))
+    except SpecError as error:
+        raise CheckpointError(f"{error}\nRun `mtlkit train` again, or install the dataset that it names") from error
     run = replace(run, folder=Path(trained_in) if isinstance(trained_in, str) else None)
-    table = TableFormat.from_json(read(path / TABLE)) if (path / TABLE).exists() else None
+    try:
+        table = TableFormat.from_json(plain_json(kept, TABLE)) if TABLE in kept else None
+    except DataError as error:
+        raise CheckpointError(f"{kept.path / TABLE}: {error}. Use another copy") from error
     settings = {k: v for k, v in run.train.items() if k in ("batch_size", "precision")}
     return Kept(Trainer(model, progress=False, **settings), run, table)

@@ -9,8 +9,6 @@ files are first written beside, then renamed into place, the manifest last.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -20,32 +18,44 @@ from typing import Any
 import torch
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
+from torch import Tensor
 
-from mtlkit.build import MAX_PARAMETERS, build_model
-from mtlkit.errors import CheckpointError, DamagedError, MtlkitError, shown
+from mtlkit.build import MAX_PARAMETERS, TooManyParameters, build_model
+from mtlkit.errors import CheckpointError, SpecError, shown
+from mtlkit.guarded import FORMAT, MANIFEST, MAX_JSON, Folder, as_json, listed, signed
 from mtlkit.model import Model
 from mtlkit.registry import encoders, heads, losses, sharings
+from mtlkit.source import read_bytes
 
-WEIGHTS, SPEC, MANIFEST = "model.safetensors", "spec.json", "manifest.json"
-_FORMAT = 1
-_MAX_JSON = 8 * 2**20
+WEIGHTS, SPEC = "model.safetensors", "spec.json"
+# Models are computed in single precision; one that was saved in double has 8 bytes a value.
+_MOST_BYTES_A_VALUE = 8
+# Of a tensor in the header beside its name, which JSON may write with six bytes a character.
+_HEADER_BYTES_A_TENSOR = 300
 
 
-def save(model: Model, path: str | Path) -> None:
+def save(model: Model, path: str | Path, more: Mapping[str, bytes] | None = None) -> None:
     """Write `model` into the folder `path`, which is made where it does not exist.
+
+    Args:
+        model: it.
+        path: of the folder.
+        more: other files to keep with it, by their names, which its manifest lists as well.
 
     Raises:
         CheckpointError: the folder can't be written; what was there before is left as it was.
     """
     folder = Path(path)
-    files = files_of(model)
+    files = {**files_of(model), **(more or {})}
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in {**files, MANIFEST: manifest_of(files, model)}.items():
             beside = folder / f".{name}.{os.getpid()}"
             written.append(beside)
-            with beside.open("wb") as file:
+            # What is there is no file to write into: it may be a link that leads elsewhere.
+            beside.unlink(missing_ok=True)
+            with beside.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -64,15 +74,28 @@ def load(path: str | Path, *, max_parameters: int = MAX_PARAMETERS) -> Model:
         CheckpointError: a file is missing or damaged, comes from a newer mtlkit, or does not fit the spec.
         PluginError, SpecError: the model uses a part that is not installed here.
     """
-    folder = Path(path)
-    spec, files = opened(folder)
-    model = build_model(_without_pretrained(spec), max_parameters=max_parameters)
+    return load_from(Folder.of(path), max_parameters)
+
+
+def load_from(folder: Folder, max_parameters: int = MAX_PARAMETERS) -> Model:
+    """The model in a folder of which the manifest has been read. Raises as `load` does."""
+    spec = read_spec(folder)
+    stored = folder.size(WEIGHTS)
     try:
-        model.load_state_dict(read_tensors(files[WEIGHTS]))
-    except MtlkitError:
-        raise
-    except Exception as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: does not fit the spec: {error}") from error
+        # A parameter has a byte at least, so that a small file makes no large model.
+        model = build_model(_without_pretrained(spec), max_parameters=min(max_parameters, stored))
+    except TooManyParameters as error:
+        if stored >= max_parameters:
+            raise
+        raise CheckpointError(
+            f"{folder.path / WEIGHTS}: does not fit the spec: it has {stored:,} bytes, too few for the model. "
+            "Use another copy"
+        ) from error
+    state = model.state_dict()
+    most = sum(_MOST_BYTES_A_VALUE * t.numel() + 6 * len(name) + _HEADER_BYTES_A_TENSOR for name, t in state.items())
+    weights = tensors(folder, WEIGHTS, most + 2**16)
+    _check_fit(folder.path / WEIGHTS, weights, state)
+    model.load_state_dict(weights)
     model.spec = spec
     return model
 
@@ -84,68 +107,64 @@ def files_of(model: Model) -> dict[str, bytes]:
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    return {WEIGHTS: write_tensors(weights), SPEC: _json(model.spec)}
+    return {WEIGHTS: write_tensors(weights), SPEC: as_json(model.spec)}
 
 
 def manifest_of(files: Mapping[str, bytes], model: Model, more: Mapping[str, Any] | None = None) -> bytes:
     """The manifest of some files, with what else it is to say."""
-    manifest = {
-        "format": _FORMAT,
-        "versions": {"torch": torch.__version__, "mtlkit": version("mtlkit"), **_plugin_versions(model)},
-        **(more or {}),
-        "files": {name: {"bytes": len(data), "sha256": _digest(data)} for name, data in files.items()},
-    }
-    return _signed(manifest)
+    versions = {"torch": torch.__version__, "mtlkit": version("mtlkit"), **_plugin_versions(model)}
+    return signed({"format": FORMAT, "versions": versions, **(more or {}), "files": listed(files)})
 
 
-def opened(folder: Path) -> tuple[Any, dict[str, bytes]]:
-    """The spec and all files of a saved model or checkpoint, verified.
+def tensors(folder: Folder, name: str, limit: int) -> dict[str, Tensor]:
+    """The tensors of a safetensors file of at most so many bytes.
 
     Raises:
-        DamagedError: a file is missing or is not what was written.
-        CheckpointError: it comes from a newer mtlkit.
+        CheckpointError: it is damaged, larger, or no such file.
     """
-    data = _read(folder, MANIFEST, _MAX_JSON)
-    manifest = _parsed(folder / MANIFEST, data)
-    signed = isinstance(manifest, dict) and _signed(manifest) == data
-    if not signed and isinstance(manifest, dict) and "sha256" in manifest:
-        raise DamagedError(f"{folder / MANIFEST}: is damaged: it is not what was saved. Use another copy")
-    if not signed or manifest.get("format") != _FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else manifest
-        raise CheckpointError(f"{folder / MANIFEST}: found format {shown(found)}, expected {_FORMAT}; update mtlkit")
-    files = {name: _verified(folder, name, manifest) for name in {WEIGHTS, SPEC, *manifest.get("files", {})}}
-    spec = _parsed(folder / SPEC, files[SPEC])
-    if not isinstance(spec, dict):
-        raise CheckpointError(f"{folder / SPEC}: found no table, expected a spec")
-    return spec, files
-
-
-def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
-    declared = manifest.get("files", {}).get(name, {})
-    data = _read(folder, name, declared.get("bytes", 0))
-    if len(data) != declared.get("bytes") or _digest(data) != declared.get("sha256"):
-        raise DamagedError(
-            f"{folder / name}: is damaged: its {len(data):,} bytes are not those that were saved. Use another copy"
-        )
-    return data
-
-
-def _read(folder: Path, name: str, limit: int) -> bytes:
+    data = folder.read(name, limit)
     try:
-        with (folder / name).open("rb") as file:
-            return file.read(limit + 1)
-    except OSError as error:
-        kind = DamagedError if isinstance(error, FileNotFoundError) else CheckpointError
-        raise kind(
-            f"{folder / name}: can't be read: {error.strerror or error}. Expected a folder that model.save() wrote"
-        ) from error
+        return read_tensors(data)
+    except Exception as error:  # safetensors has errors of its own, and KeyError for a dtype that it does not know
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CheckpointError(f"{folder.path / name}: is no valid safetensors file: {reason}") from error
 
 
-def _parsed(path: Path, data: bytes) -> Any:
+def read_spec(folder: Folder) -> dict[str, Any]:
+    """The spec in a folder, as plain data.
+
+    Raises:
+        CheckpointError: it is damaged, or no such data.
+    """
+    return plain_json(folder, SPEC)
+
+
+def plain_json(folder: Folder, name: str) -> dict[str, Any]:
+    """What a JSON file of a folder holds, as plain data.
+
+    Raises:
+        CheckpointError: it is damaged, or no such data.
+    """
+    path, data = folder.path / name, folder.read(name, MAX_JSON)
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{path}: is no valid JSON: {error}") from error
+        return read_bytes(data, path)
+    except SpecError as error:
+        problems = "; ".join(map(str, error.problems))
+        raise CheckpointError(f"{path}: can't be what was saved: {problems}. Use another copy") from error
+
+
+def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    names = [name for name in expected if name not in found] + [name for name in found if name not in expected]
+    if names:
+        which = "lacks" if names[0] in expected else "has an unknown"
+        raise CheckpointError(f"{path}: does not fit the spec: it {which} {shown(names[0])}. Use another copy")
+    for name, tensor in found.items():
+        mine = expected[name]
+        if tensor.shape != mine.shape or tensor.is_floating_point() != mine.is_floating_point():
+            raise CheckpointError(
+                f"{path}: does not fit the spec: found {shown(name)} {tensor.dtype} {list(tensor.shape)}, expected "
+                f"{mine.dtype} {list(mine.shape)}. Use another copy"
+            )
 
 
 def _without_pretrained(spec: Any) -> Any:
@@ -163,17 +182,3 @@ def _plugin_versions(model: Model) -> dict[str, str]:
     used += [(heads, t.head) for t in graph.tasks.values()] + [(losses, t.loss) for t in graph.tasks.values()]
     entries = [registry.describe(part["type"]) for registry, part in used]
     return {entry.distribution: entry.version for entry in entries if entry.distribution}
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, ensure_ascii=False).encode()
-
-
-def _signed(manifest: dict[str, Any]) -> bytes:
-    """The manifest's file, with its own digest in place of any that `manifest` has."""
-    content = {key: value for key, value in manifest.items() if key != "sha256"}
-    return _json({**content, "sha256": _digest(_json(content))})
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -8,6 +8,7 @@ how deep it nests, how long a name is, how large a number. Nothing in it execute
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import tomllib
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 
 from mtlkit.errors import Problem, SpecError, shown
+from mtlkit.guarded import read_regular
 
 _MAX_BYTES = 8 * 2**20
 _MAX_DEPTH = 32
@@ -34,9 +36,16 @@ def read(source: Mapping[str, Any] | str | Path, what: str = "the spec") -> dict
         SpecError: the file can't be read, or holds what is no plain data.
     """
     if isinstance(source, str | Path):
-        data, what = _parsed(Path(source)), str(source)
-    else:
-        data = source
+        return read_bytes(_raw(Path(source)), Path(source))
+    return _plain(source, what)
+
+
+def read_bytes(raw: bytes, path: Path) -> dict[str, Any]:
+    """The same of what a file holds; its suffix says how it is written."""
+    return _plain(_parsed(raw, path), str(path))
+
+
+def _plain(data: object, what: str) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise SpecError([Problem(what, f"found {shown(data)}, expected a table (dict)")], what)
     problems: list[Problem] = []
@@ -102,26 +111,34 @@ class _Copy:
 
 
 def _below(path: str, key: object) -> str:
-    step = str(key)[:80] or "''"
+    # A key with an end of line would look like a message of its own.
+    step = str(key)[:80].replace("\n", "\\n") or "''"
     return f"{path}.{step}" if path else step
 
 
-def _parsed(path: Path) -> Any:
+def _raw(path: Path) -> bytes:
+    try:
+        return read_regular(path, _MAX_BYTES)
+    except OSError as error:
+        message = f"can't be read: {error.strerror or error}"
+        if error.errno == errno.EFBIG:
+            message = f"is no valid {path.suffix[1:].upper()}: is larger than {_MAX_BYTES // 2**20} MiB"
+    except ValueError as error:  # a name that no file can have
+        message = f"can't be read: {error}"
+    raise SpecError([Problem(str(path), message)], str(path))
+
+
+def _parsed(raw: bytes, path: Path) -> Any:
     readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": _json, ".yaml": _yaml, ".yml": _yaml}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        suffix = f"found the suffix {path.suffix!r}, expected .toml, .json, .yaml"
-        raise SpecError([Problem(str(path), suffix if path.is_file() else "can't be read: is no file")], str(path))
+        message = f"found the suffix {path.suffix!r}, expected .toml, .json, .yaml"
+        raise SpecError([Problem(str(path), message)], str(path))
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-        if len(raw) > _MAX_BYTES:
-            raise ValueError(f"is larger than {_MAX_BYTES // 2**20} MiB")
-        return reader(raw.decode())
+        # Editors on Windows begin a file with a mark of its byte order.
+        return reader(raw.decode("utf-8-sig"))
     except RecursionError:
         message = "nests too deeply to be read"
-    except OSError as error:
-        message = f"can't be read: {error.strerror or error}"
     except (ValueError, yaml.YAMLError) as error:
         # TOML, JSON and Unicode errors are ValueErrors and name the line.
         message = f"is no valid {path.suffix[1:].upper()}: {error}"

@@ -94,6 +94,10 @@ def check_spec(source: Mapping[str, Any] | str | Path) -> Spec:
         raw["input"] = {"shape": raw["input"]}
     if isinstance(raw.get("inputs"), dict):
         raw["inputs"] = {k: {"shape": v} if isinstance(v, list) else v for k, v in raw["inputs"].items()}
+    if type(raw.get("input")) is int:
+        shape = raw["input"]
+        problems.append(Problem("input", f"found {shape}, expected the shape of an example, a list such as [{shape}]"))
+        raw["input"] = {"shape": [1]}  # so that the rest is checked
     _check_alternatives(raw, problems)
     _check_names(raw, problems)
     spec = validate(Structure, raw, "", problems)

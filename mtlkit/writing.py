@@ -47,6 +47,7 @@ def _beside(path: Path) -> Iterator[Path]:
     try:
         made += [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)  # which may be a link that leads elsewhere
         yield beside
     except OSError as error:
         raise MtlkitError(f"{path}: can't be written: {error.strerror or error}. Choose another place") from error

@@ -195,19 +195,29 @@ def test_it_runs_as_a_module() -> None:
     assert done.returncode == 0 and "bench" in done.stdout
 
 
+SLOW = """
+import time, mtlkit
+from mtlkit.cli import main
+
+@mtlkit.datasets.register("slow")
+def slow():
+    print("waiting", flush=True)
+    time.sleep(100)
+
+main()
+"""
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT that one process sends another")
 @pytest.mark.parametrize("command", ["train", "suggest"])
 def test_an_interrupted_command_says_so(tmp_path: Path, command: str) -> None:
-    """Whatever a command does: here it waits for a pipe that nobody writes, until it is interrupted."""
-    # Not a CSV file: pandas makes an error of its own of what interrupts its reading.
-    os.mkfifo(tmp_path / "words.conllu")
-    (tmp_path / "run.toml").write_text('[data]\ntype = "conllu"\ntrain = "words.conllu"\n[model]\nencoder = "mlp"\n')
-    program = [str(Path(sys.executable).with_name("mtlkit")), command, "run.toml", "--out", "new"]
+    """Whatever a command does: here it waits for its data, until it is interrupted."""
+    (tmp_path / "run.toml").write_text('[data]\ntype = "slow"\n[model]\nencoder = "mlp"\n')
+    program = [sys.executable, "-c", SLOW, command, "run.toml", "--out", "new"]
     process = subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    # The pipe opens when the command reads it, so that it is in the midst of its work.
-    with (tmp_path / "words.conllu").open("w"):
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+    assert process.stdout and process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().endswith("interrupted") and "Traceback" not in errors
     assert not (tmp_path / "new").exists()

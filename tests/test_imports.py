@@ -16,6 +16,7 @@ ROOT = Path(mtlkit.__file__).parent
 # From the bottom up; a module imports from its own row and those below it.
 LAYERS = [
     ["errors"],
+    ["guarded"],
     ["registry", "source", "option", "writing"],
     ["part", "feature", "naming", "batching"],
     ["trunk", "label", "spec", "balancing"],
@@ -33,7 +34,7 @@ LAYERS = [
     ["cli"],
     ["__main__"],
 ]
-PARTS = set(LAYERS[4])
+PARTS = set(LAYERS[5])
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 
 

@@ -5,22 +5,24 @@
 
 Numbers are standardised as scikit-learn's StandardScaler does; an empty cell becomes the mean, here 0.
 Categories become one column each as OneHotEncoder(handle_unknown="ignore") makes them: one that training
-never saw is 0 in all. Either kind gets one more column, 1 where the cell is empty, if training rows had
-empty cells. The state is a few plain values, so that it is stored as JSON, and a prediction needs no
-scikit-learn.
+never saw is 0 in all, and `warn_of_unseen` tells of it. Either kind gets one more column, 1 where the cell is
+empty, if training rows had empty cells. The state is a few plain values, so that it is stored as JSON, and a
+prediction needs no scikit-learn.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mtlkit.data.frame import Table
 from mtlkit.data.split import Rows
-from mtlkit.errors import DataError
+from mtlkit.errors import DataError, shown
 
 ColumnKind = Literal["number", "category"]
 
@@ -33,10 +35,17 @@ class NumberColumn:
     """A standardised number."""
 
     name: str
-    mean: float
-    scale: float
+    mean: Annotated[float, Field(allow_inf_nan=False)]
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     has_missing: bool
     kind: Literal["number"] = "number"
+
+    @property
+    def width(self) -> int:
+        return 1 + self.has_missing
+
+    def warn_of_unseen(self, table: Table) -> None:
+        """Nothing: a number that training never saw is a number."""
 
     @classmethod
     def fit(cls, name: str, table: Table, rows: Rows) -> NumberColumn:
@@ -58,6 +67,24 @@ class CategoryColumn:
     categories: list[str]
     has_missing: bool
     kind: Literal["category"] = "category"
+
+    @property
+    def width(self) -> int:
+        return len(self.categories) + self.has_missing
+
+    def warn_of_unseen(self, table: Table) -> None:
+        """Warn of categories that training never saw, which a slip or another spelling may be."""
+        texts = table.labels(self.name).dropna().map(str)
+        unseen = texts[~texts.isin(self.categories)]
+        if len(unseen):
+            names = sorted(set(unseen))
+            listed = ", ".join(shown(name) for name in names[:3]) + ", ..." * (len(names) > 3)
+            warnings.warn(
+                f"{table.path}: column {self.name!r} has {listed} in {len(unseen):,} of {len(table):,} rows, which the "
+                "training rows never had: a model reads them as none of the categories that it knows. Correct the "
+                "spelling, or train on rows that have them",
+                stacklevel=3,
+            )
 
     @classmethod
     def fit(cls, name: str, table: Table, rows: Rows) -> CategoryColumn:

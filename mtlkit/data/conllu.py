@@ -22,14 +22,12 @@ model can learn it, so it counts as wrong, where a missing label would not count
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, groupby
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -38,6 +36,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtlkit.data.base import Data
+from mtlkit.data.opened import opened
 from mtlkit.errors import DataError
 from mtlkit.label import MISSING_CLASS
 
@@ -49,6 +48,8 @@ Ids = Annotated[int, Field(ge=2, le=10_000_000)]
 _COLUMN: dict[TaskName, int] = {"upos": 3, "xpos": 4, "deprel": 7}
 _COLUMNS = 10
 _NO_LABEL = "_"
+
+_LONGEST_LINE = 2**20
 
 # Ids 0 and 1, padding and unknown, stand for no text.
 _RESERVED = ["", ""]
@@ -178,17 +179,21 @@ def _parse(path: str, tasks: tuple[TaskName, ...]) -> _Corpus:
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     """The numbered lines of a text file, plain or .gz."""
-    source = Path(path)
     try:
-        with (
-            gzip.open(source, "rt", encoding="utf-8")
-            if source.suffix == ".gz"
-            else source.open(encoding="utf-8") as file
-        ):
-            for number, line in enumerate(file, start=1):
-                yield number, line.rstrip("\r\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read: {error}. Expected CoNLL-U in UTF-8, plain or .gz.") from error
+        with opened(path) as file:
+            number = 0
+            while line := file.readline(_LONGEST_LINE + 1):
+                number += 1
+                if len(line) > _LONGEST_LINE:
+                    raise DataError(
+                        f"{path}, line {number}: has more than {_LONGEST_LINE:,} bytes, expected a word of CoNLL-U."
+                    )
+                yield number, line.decode().rstrip("\r\n")
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: can't be read: {reason}. Expected CoNLL-U in UTF-8, plain or .gz.") from error
 
 
 def _views(forms: list[str]) -> dict[str, list[str]]:

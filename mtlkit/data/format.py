@@ -11,17 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from mtlkit.data.column import Column
 from mtlkit.data.frame import Table, read_table, write_table
-from mtlkit.data.target import Target
-from mtlkit.errors import DataError
+from mtlkit.data.opened import most_bytes
+from mtlkit.data.target import Cells, Target
+from mtlkit.errors import DataError, shown
+
+_FLOAT = 4  # bytes of a float32
 
 
 @dataclass(frozen=True)
@@ -30,19 +34,39 @@ class TableFormat:
 
     inputs: list[Column]
     targets: dict[str, Target]
-    separator: str = ","
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+
+    @property
+    def width(self) -> int:
+        """The number D of columns that a model reads."""
+        return sum(column.width for column in self.inputs)
 
     def encode(self, table: Table) -> Tensor:
-        """The input columns as float32 [N, D]."""
+        """The input columns as float32 [N, D].
+
+        Raises:
+            DataError: a column is missing, holds text instead of numbers, or all would be too large together.
+        """
+        size = _FLOAT * len(table) * self.width
+        if size > most_bytes(0):
+            raise DataError(
+                f"{table.path}: its {len(table):,} rows become {self.width:,} columns each, {size / 2**30:,.1f} GiB, "
+                f"expected {most_bytes(0) / 2**30:g} at most. Leave columns of many categories out of `inputs`"
+            )
         return torch.from_numpy(np.concatenate([column.encode(table) for column in self.inputs], axis=1))
 
     def read(self, path: str) -> Tensor:
         """A file's input columns as float32 [N, D]. It may lack target columns and have others.
 
+        What training never saw of a column of categories is warned of: a model reads it as none of those that it knows.
+
         Raises:
             DataError: the file can't be read, lacks an input column, or holds text instead of numbers.
         """
-        return self.encode(read_table(path, self.separator))
+        table = read_table(path, self.separator)
+        for column in self.inputs:
+            column.warn_of_unseen(table)
+        return self.encode(table)
 
     def write(self, path: str, predictions: Mapping[str, Tensor], source: str) -> None:
         """Write the table `source` with the predictions as further columns: CSV or Parquet, as `path` ends.
@@ -61,18 +85,34 @@ class TableFormat:
         """
         table = read_table(source, self.separator)
         cells: dict[str, Any] = {}
+        used = set(table.names)
         for task, prediction in predictions.items():
-            if task not in self.targets:
-                raise DataError(f"found predictions of task {task!r}, expected tasks {', '.join(self.targets)}.")
-            target = self.targets[task]
-            if tuple(prediction.shape) != (len(table), target.outputs):
+            if len(prediction) != len(table):
                 raise DataError(
                     f"{source}: found predictions {list(prediction.shape)} for task {task!r}, expected "
-                    f"{[len(table), target.outputs]}: a row for each of the file."
+                    f"{[len(table), *prediction.shape[1:]]}: a row for each of the file."
                 )
-            for suffix, values in target.decode(prediction.detach().float().cpu().numpy()).items():
-                cells[_unused(f"{task}{suffix}", {*table.names, *cells})] = values
+            for suffix, values in self.decoded(task, prediction.detach().float().cpu().numpy()).items():
+                name = _unused(f"{task}{suffix}", used)
+                used.add(name)
+                cells[name] = values
         write_table(path, table.frame.assign(**cells), self.separator)
+
+    def decoded(self, task: str, prediction: NDArray[np.float32]) -> Cells:
+        """The columns of a task's predictions, [N, outputs], by what is added to its name.
+
+        Raises:
+            DataError: the table has no such task, or another number of outputs.
+        """
+        if task not in self.targets:
+            raise DataError(f"found predictions of task {task!r}, expected tasks {', '.join(self.targets)}.")
+        target = self.targets[task]
+        if prediction.shape[1:] != (target.outputs,):
+            raise DataError(
+                f"found predictions {list(prediction.shape)} for task {task!r}, expected "
+                f"{[len(prediction), target.outputs]}, as the model's table has. Write an .npz file."
+            )
+        return target.decode(prediction)
 
     def to_json(self) -> dict[str, Any]:
         """The state as pure data, for `json.dump`."""
@@ -88,7 +128,11 @@ class TableFormat:
         try:
             return _STATE.validate_python(state)
         except ValidationError as error:
-            raise DataError(f"found no state of a table format: {error}") from error
+            first, number = error.errors(include_url=False)[0], error.error_count()
+            place = ".".join(map(str, first["loc"]))
+            raise DataError(
+                f"found no state of a table format: {shown(place)}: {first['msg']}, and {number - 1} more"
+            ) from error
 
 
 _STATE = TypeAdapter(TableFormat)

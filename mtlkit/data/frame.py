@@ -10,6 +10,8 @@ from it.
 
 from __future__ import annotations
 
+import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -20,12 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlkit.data.extra import bench_extra
+from mtlkit.data.opened import most_bytes, opened
 from mtlkit.errors import DataError, nearest, shown
 
 _PARQUET = (".parquet", ".pq")
 
 # A column of which more cells are numbers was meant as one.
 _MOSTLY = 0.9
+
+_MOST_COLUMNS = 20_000
+_LONGEST_HEADER = 2**24
+
+# Bytes of a cell in memory, at least.
+_CELL = 8
+_TEXTS = ("string", "large_string", "string_view", "binary", "large_binary")
 
 # What stands for "no number" in exported tables, beside an empty cell. In a column of text these are text.
 _NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "null")
@@ -53,7 +63,7 @@ class Table:
         """
         if name not in self.frame.columns:
             raise DataError(
-                f"{self.path}: no column {name!r}.{nearest(name, self.names)} Columns: {', '.join(self.names)}."
+                f"{self.path}: no column {name!r}.{nearest(name, self.names)} Columns: {', '.join(self.names[:100])}."
             )
         return self.frame[name]
 
@@ -125,24 +135,62 @@ def read_table(path: str, separator: str = ",") -> Table:
 def read_parquet(path: str) -> Table:
     """The table in a Parquet file, whatever its name. Raises as `read_table` does."""
     bench_extra("pyarrow", "Parquet")
-    return _read(path, lambda: _pandas().read_parquet(path, engine="pyarrow"))
+    return _read(path, lambda: _parquet_frame(path))
 
 
 def read_csv(path: str, separator: str = ",") -> Table:
-    """The table in a CSV file, whatever its name; each cell is text. Raises as `read_table` does."""
+    """The table in a CSV file, whatever its name, plain or .gz; each cell is text. Raises as `read_table` does."""
     return _read(path, lambda: _csv_frame(path, separator))
 
 
 def _csv_frame(path: str, separator: str) -> Any:
     pandas = _pandas()
-    as_text = {"sep": separator, "dtype": str, "keep_default_na": False}
+    as_text: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False}
+    with opened(path) as file:
+        # Each column costs pandas far more than the byte that makes it.
+        _refuse_columns(path, file.readline(_LONGEST_HEADER).count(separator.encode()))
     # pandas renames columns that have no name or the same one; the first line has the names as written.
-    names = pandas.read_csv(path, header=None, nrows=1, **as_text).iloc[0].tolist()
-    frame = pandas.read_csv(path, **as_text)
+    with opened(path) as file:
+        names = pandas.read_csv(file, header=None, nrows=1, **as_text).iloc[0].tolist()
+    with opened(path) as file:
+        frame = pandas.read_csv(file, **as_text)
     if frame.shape[1] != len(names) or not isinstance(frame.index, pandas.RangeIndex):
         raise DataError(f"{path}: rows have more cells than the header's {len(names)}. Quote cells that hold a comma.")
     frame.columns = names
     return frame
+
+
+def _parquet_frame(path: str) -> Any:
+    """The columns of plain values, of which it is known that they are not too large.
+
+    Texts that repeat lie in the file once, and are kept so until they are Python's, or a few bytes would be gigabytes.
+    """
+    parquet = bench_extra("pyarrow.parquet", "Parquet")
+    with opened(path) as file:
+        found = parquet.ParquetFile(file)
+        meta, schema = found.metadata, found.schema_arrow
+        _refuse_columns(path, meta.num_columns)
+        groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
+        size = max(sum(max(0, g.total_byte_size) for g in groups), _CELL * meta.num_rows * meta.num_columns)
+        room = most_bytes(meta.serialized_size + sum(max(0, g.total_byte_size) for g in groups) // _CELL)
+        if size > room:
+            raise ValueError(
+                f"says that it has {meta.num_rows:,} rows of {meta.num_columns:,} columns, {size / 2**30:,.1f} GiB, "
+                f"expected {room / 2**30:,.1f} at most"
+            )
+        texts = [field.name for field in schema if str(field.type) in _TEXTS]
+        frame = parquet.read_table(file, read_dictionary=texts).to_pandas()
+    for name in texts:
+        if str(frame[name].dtype) == "category":
+            frame[name] = frame[name].astype(object)
+    return frame
+
+
+def _refuse_columns(path: str, number: int) -> None:
+    if number > _MOST_COLUMNS:
+        raise DataError(
+            f"{path}: found {number:,} columns, expected {_MOST_COLUMNS:,} at most. Give it as an .npz file."
+        )
 
 
 def _read(path: str, read: Callable[[], Any]) -> Table:
@@ -150,14 +198,12 @@ def _read(path: str, read: Callable[[], Any]) -> Table:
         frame = read()
     except DataError:
         raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:  # a file that pandas or pyarrow can't parse is a ValueError
-        raise DataError(f"{path}: can't be read as a table: {str(error).strip()}") from error
+    # A file that pandas or pyarrow can't parse is a ValueError; what it has no room for is none.
+    except (OSError, EOFError, ValueError, MemoryError, OverflowError, NotImplementedError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        raise DataError(f"{path}: can't be read as a table: {reason}") from error
     names = [str(name) for name in frame.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(f"{path}: more than one column is named {twice[0]!r}. Rename all but one.")
     if not len(frame):
@@ -177,6 +223,7 @@ def write_table(path: str, frame: Any, separator: str = ",") -> None:
         raise DataError(f"{path}: found suffix {target.suffix!r}, expected .csv or .parquet.")
     draft = target.with_name(f".{target.name}.part")
     try:
+        draft.unlink(missing_ok=True)  # which may be a link that leads elsewhere
         if target.suffix == ".csv":
             # The csv writer quotes what its line terminator has; an unquoted "\r" in a cell would end the row.
             terminator = "\r\n" if _holds_carriage_return(frame) else "\n"

@@ -8,7 +8,6 @@ A file that is short, long or something else is an error that says so.
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 import zlib
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlkit.data.opened import opened
 from mtlkit.errors import DataError
 
 _SIDE = 28
@@ -62,7 +62,7 @@ def _read(path: Path, shape: tuple[int | None, ...]) -> Tensor:
     magic = 0x0800 + len(shape)  # 08: unsigned bytes; then the number of axes
     header = struct.Struct(f">{1 + len(shape)}i")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(str(path)) as file:
             start = file.read(header.size)
             if len(start) < header.size:
                 raise DataError(f"{path}: found {len(start)} bytes, expected a header of {header.size}. {cure}")
@@ -75,7 +75,9 @@ def _read(path: Path, shape: tuple[int | None, ...]) -> Tensor:
             expected_bytes = math.prod(sizes)
             # One byte more than expected shows a longer file without reading all of it.
             content = file.read(expected_bytes + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path}: can't be read: {error}. {cure}") from error
     if len(content) != expected_bytes:
         amount = "more" if len(content) > expected_bytes else f"{len(content):,}"

@@ -33,15 +33,13 @@ Python objects are refused, because to read them would run code from the file.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterable
 from typing import Annotated, TypeAlias
 
-import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from mtlkit.data.archive import read_arrays
 from mtlkit.data.array import Array, infer_kind, outputs_of, to_input, to_target
 from mtlkit.data.base import Data, Pair, Seed, take
 from mtlkit.data.kind import Kind, task
@@ -49,6 +47,7 @@ from mtlkit.data.split import PARTS, Fraction, random_split
 from mtlkit.errors import DataError, nearest
 
 Named: TypeAlias = dict[str, Array]
+_BITS_A_BYTE = 8
 Names = Annotated[list[str], Field(min_length=1)]
 
 
@@ -86,7 +85,8 @@ def npz(
     """
     names = [inputs] if isinstance(inputs, str) else inputs
     paths = {"train": path, "valid": valid_path, "test": test_path}
-    files = {part: _load(own, names, tasks, columns) for part, own in paths.items() if own is not None}
+    growth = _BITS_A_BYTE if packed else 1
+    files = {part: _load(own, names, tasks, columns, growth) for part, own in paths.items() if own is not None}
     kinds = _kinds(files["train"][1], kind)
     pairs = {
         part: (
@@ -124,17 +124,19 @@ def _unwrap(pair: Pair) -> Pair:
     return (next(iter(x.values())) if isinstance(x, dict) and len(x) == 1 else x), y
 
 
-def _load(path: str, inputs: list[str], tasks: str | list[str], columns: str | None) -> tuple[Named, Named]:
+def _load(
+    path: str, inputs: list[str], tasks: str | list[str], columns: str | None, growth: int
+) -> tuple[Named, Named]:
     """The arrays that are inputs and those that are targets, by name, all of one length."""
     names = tasks if isinstance(tasks, list) else [tasks]
     if columns is None:
-        arrays = _read(path, [*inputs, *names])
+        arrays = read_arrays(path, [*inputs, *names], growth)
         y = {name: arrays[name] for name in names}
     elif isinstance(tasks, str):
-        arrays = _read(path, [*inputs, columns, tasks])
+        arrays = read_arrays(path, [*inputs, columns, tasks], growth)
         y = _columns(path, columns, arrays[columns], [str(name) for name in arrays.pop(tasks).ravel()])
     else:
-        arrays = _read(path, [*inputs, columns])
+        arrays = read_arrays(path, [*inputs, columns], growth)
         y = _columns(path, columns, arrays[columns], names)
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
@@ -149,32 +151,6 @@ def _columns(path: str, name: str, array: Array, tasks: list[str]) -> Named:
             f"each of the tasks {', '.join(tasks)}, all different."
         )
     return {task: array[:, index] for index, task in enumerate(tasks)}
-
-
-def _read(path: str, names: list[str]) -> Named:
-    """These arrays of the file. Nothing else of it is read."""
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: found a single array, expected the .npz file of numpy.savez.")
-        with file:
-            absent = [name for name in names if name not in file.files]
-            if absent:
-                suggestion = nearest(absent[0], file.files)
-                raise DataError(f"{path}: no array {absent[0]!r}.{suggestion} Arrays: {', '.join(file.files)}.")
-            arrays = {name: file[name] for name in names}
-    except DataError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: can't be read: {error}. Expected an .npz file of numbers; turn text and lists of "
-            "unequal length into arrays of numbers first."
-        ) from error
-    # numpy hands over other members of a zip file as their bytes.
-    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if foreign:
-        raise DataError(f"{path}: found no array in {foreign[0]!r}, expected the .npz file of numpy.savez.")
-    return arrays
 
 
 def _kinds(targets: Named, kind: Kind | dict[str, Kind] | None) -> dict[str, Kind]:

@@ -10,11 +10,12 @@ Fitted on training rows, then fixed, as the input columns are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from mtlkit.data.column import mean_and_scale
@@ -74,8 +75,8 @@ class LabelTarget:
 class NumberTarget:
     """A number, standardised for training and brought back to its own units in what is written."""
 
-    mean: float
-    scale: float
+    mean: Annotated[float, Field(allow_inf_nan=False)]
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     kind: Literal["number"] = "number"
     outputs: ClassVar[int] = 1
 

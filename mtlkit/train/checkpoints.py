@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from mtlkit.errors import CheckpointError, DamagedError
+from mtlkit.guarded import MANIFEST, Folder
 from mtlkit.model import Model
-from mtlkit.saving import MANIFEST, WEIGHTS, files_of, manifest_of, opened
+from mtlkit.saving import WEIGHTS, files_of, manifest_of, read_spec, tensors
 from mtlkit.train.tree import apart, together
 
 FOLDER = "checkpoints"
@@ -184,11 +184,18 @@ def read(path: Path) -> Checkpoint:
         DamagedError: a file of it is missing or is not what was written.
         CheckpointError: it is none, or of a newer mtlkit.
     """
-    spec, files = opened(path)
-    if STATE not in files or TENSORS not in files:
+    folder = Folder.of(path, "a run")
+    if STATE not in folder or TENSORS not in folder:
         raise CheckpointError(f"{path}: holds a model and no training state. Expected a checkpoint of a run")
-    state = together(json.loads(files[STATE]), read_tensors(files[TENSORS]))
-    return Checkpoint(path, read_tensors(files[WEIGHTS]), spec, state)
+    # Each is verified, also what is not needed here.
+    small = [name for name in folder.manifest["files"] if name not in (WEIGHTS, TENSORS)]
+    data = {name: folder.read(name, folder.size(name)) for name in small}
+    try:
+        state = together(json.loads(data[STATE]), tensors(folder, TENSORS, folder.size(TENSORS)))
+        weights = tensors(folder, WEIGHTS, folder.size(WEIGHTS))
+    except (ValueError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path}: can't be what a run wrote: {type(error).__name__}: {error}") from error
+    return Checkpoint(path, weights, read_spec(folder), state)
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

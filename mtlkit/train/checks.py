@@ -15,12 +15,17 @@ import torch
 from torch import Tensor
 
 from mtlkit.errors import DataError, nearest, shown
+from mtlkit.feature import Shape, written
 from mtlkit.label import MISSING_CLASS
 from mtlkit.model import Inputs, Model, check_input
 
 
-def as_tensor(value: Any) -> Tensor:
-    """A tensor of what a user has, in the precision that models compute in: float32, or int64 for whole numbers."""
+def as_tensor(value: Any, what: str) -> Tensor:
+    """A tensor of what a user has, in the precision that models compute in: float32, or int64 for whole numbers.
+
+    Raises:
+        DataError: it is no array of real numbers; it begins with `what`.
+    """
     try:
         # A pandas column or table; empty cells of its own kinds of numbers become NaN.
         if not isinstance(value, Tensor) and hasattr(value, "to_numpy"):
@@ -28,7 +33,10 @@ def as_tensor(value: Any) -> Tensor:
             value = value.to_numpy() if whole else value.to_numpy(dtype="float64", na_value=float("nan"))
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"found {type(value).__name__}, expected a tensor or an array of numbers: {error}") from error
+        found = f"found {type(value).__name__}, expected a tensor or an array of numbers: {error}"
+        raise DataError(f"{what}: {found}. Encode texts and objects as numbers first") from error
+    if tensor.is_complex():
+        raise DataError(f"{what}: found {tensor.dtype}, expected real numbers. Give the parts as two columns")
     return tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
@@ -59,7 +67,7 @@ def checked_inputs(model: Model, x: Inputs | Any, needed: Sequence[str] | None =
 
 
 def _checked_input(model: Model, name: str, x: Any) -> Tensor:
-    declared, value = model.graph.inputs[name], as_tensor(x)
+    declared, value = model.graph.inputs[name], as_tensor(x, f"input {name!r}")
     if declared.dtype == "float32" and not value.is_floating_point():
         value = value.float()
     check_input(declared, value)
@@ -88,20 +96,70 @@ def checked_target(model: Model, task: str, target: Any) -> Tensor:
     declared = model.graph.tasks.get(task)
     if declared is None:
         names = ", ".join(model.tasks)
-        raise DataError(f"found labels of {shown(task)}, which is no task.{nearest(task, model.tasks)} Tasks: {names}")
-    y = as_tensor(target)
-    if getattr(model.loss(task), "labels", "row") == "class":
-        return _checked_classes(task, y, declared.outputs)
-    y = as_values(y)
-    if declared.outputs == 1 and y.ndim == 1:
-        y = y.unsqueeze(1)
-    if y.ndim < 2 or declared.outputs not in y.shape[1:]:
-        raise DataError(f"task {task!r}: expected targets [B, {declared.outputs}], found {list(y.shape)}")
-    if getattr(model.loss(task), "problem", "") in ("binary", "multilabel"):
+        raise DataError(
+            f"found labels of {shown(task)}, which is no task.{nearest(task, model.tasks)} Tasks: {names}. "
+            "Leave it out, or add the task to the spec"
+        )
+    y = as_tensor(target, f"task {task!r}")
+    labels, problem = getattr(model.loss(task), "labels", "row"), getattr(model.loss(task), "problem", "")
+    if labels == "class":
+        y = _checked_classes(task, y, declared.outputs)
+    else:
+        y = as_values(y)
+        if declared.outputs == 1 and y.ndim == 1:
+            y = y.unsqueeze(1)
+        if y.ndim < 2 or declared.outputs not in y.shape[1:]:
+            raise DataError(
+                f"task {task!r}: expected targets [B, {declared.outputs}], found {list(y.shape)}. Give each example a "
+                "value for each output, or change the task's outputs"
+            )
+        _check_values(task, y, problem)
+    _check_declared(task, labels, model.shapes[declared.key], y)
+    return y
+
+
+def _check_values(task: str, y: Tensor, problem: str) -> None:
+    """Refuse values that have no meaning for a loss."""
+    if problem in ("binary", "multilabel"):
         known = y[~y.isnan()]
         if bool(((known != 0) & (known != 1)).any()):
-            raise DataError(f"task {task!r}: expected labels 0 and 1 (NaN where missing), found {_examples(known)}")
-    return y
+            found = _examples(known)
+            raise DataError(
+                f"task {task!r}: expected labels 0 and 1 (NaN where missing), found {found}. Correct them, or take "
+                "a loss for numbers such as 'mse'"
+            )
+    if problem == "count" and bool((y < 0).any()):
+        raise DataError(
+            f"task {task!r}: expected counts from 0 (NaN where missing), found {_examples(y[y < 0])}. Correct them, or "
+            "take a loss for numbers such as 'mse'"
+        )
+
+
+def _check_declared(task: str, labels: str, shape: Shape, y: Tensor) -> None:
+    """Refuse labels that can't belong to outputs of this shape, before any are made."""
+    outputs = (len(y), *shape)
+    expected = _expected(labels, outputs)
+    found = tuple(y.shape)
+    if len(found) != len(expected) or any(n is not None and n != m for n, m in zip(expected, found, strict=True)):
+        raise _unfit(task, expected, outputs, found)
+
+
+def _expected(labels: str, outputs: Shape) -> Shape:
+    """The shape of the labels of outputs, both with the batch axis."""
+    if labels != "class":
+        return outputs
+    axis = 1 if len(outputs) == 4 else len(outputs) - 1
+    return (*outputs[:axis], *outputs[axis + 1 :])
+
+
+def _unfit(task: str, expected: Shape, outputs: Shape, found: Shape) -> DataError:
+    cure = "Give each example labels of this shape, or change the task's head or outputs"
+    if len(found) == len(expected) + 1 and found[-1] == 1:
+        cure = "Drop the last axis: y.squeeze(-1)"
+    elif len(found) + 1 == len(expected) and expected[-1] == 1:
+        cure = "Add an axis: y.unsqueeze(-1)"
+    told = f"expected targets {written(expected)} for outputs {written(outputs)}, found {list(found)}"
+    return DataError(f"task {task!r}: {told}. {cure}")
 
 
 def as_values(y: Tensor) -> Tensor:
@@ -116,12 +174,12 @@ def _checked_classes(task: str, y: Tensor, classes: int) -> Tensor:
             f"{list(y.shape)}. Convert them with y.nan_to_num(nan={MISSING_CLASS}).long(), one-hot rows with .argmax(1)"
         )
     if y.ndim == 0:
-        raise DataError(f"task {task!r}: expected class indices [B], found a single number")
+        raise DataError(f"task {task!r}: expected class indices [B], found a single number. Give each example its own")
     wrong = y[((y < 0) | (y >= classes)) & (y != MISSING_CLASS)]
     if len(wrong):
         raise DataError(
             f"task {task!r}: expected classes 0 to {classes - 1} ({MISSING_CLASS} where missing), "
-            f"found {_examples(wrong)}"
+            f"found {_examples(wrong)}. Number the classes from 0, or change the task's outputs"
         )
     return y
 
@@ -137,10 +195,7 @@ def check_against_output(task: str, labels: str, output: Tensor, target: Tensor)
     Raises:
         DataError: their shapes do not belong together.
     """
-    expected = list(output.shape)
-    if labels == "class":
-        del expected[1 if output.ndim == 4 else -1]
-    if list(target.shape) != expected:
-        raise DataError(
-            f"task {task!r}: expected targets {expected} for outputs {list(output.shape)}, found {list(target.shape)}"
-        )
+    shape = tuple(output.shape)
+    expected = _expected(labels, shape)
+    if tuple(target.shape) != expected:
+        raise _unfit(task, expected, shape, tuple(target.shape))

@@ -136,7 +136,10 @@ class TensorBatches:
         self.targets = {task: checked_target(model, task, y).detach() for task, y in targets.items()}
         for task, target in self.targets.items():
             if len(target) != self.rows:
-                raise DataError(f"task {task!r}: found {len(target)} labels for {self.rows} examples")
+                raise DataError(
+                    f"task {task!r}: found {len(target)} labels for {self.rows} examples. Give each example one, "
+                    f"NaN or {MISSING_CLASS} where it is missing"
+                )
         if not self.rows:
             raise DataError("found no example; expected at least one")
         self.together: dict[LossGroup, Labels] = {}
@@ -243,6 +246,10 @@ def _rows(data: Dataset[Any]) -> int:
     return rows
 
 
+def _is_pair(found: Any) -> bool:
+    return isinstance(found, Sequence) and len(found) == 2 and isinstance(found[1], Mapping)
+
+
 class LoaderBatches:
     """The batches that a user's own loader gives, checked one by one."""
 
@@ -254,7 +261,7 @@ class LoaderBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for found in _loaded(self.loader):
-            if not isinstance(found, Sequence) or len(found) != 2 or not isinstance(found[1], Mapping):
+            if not _is_pair(found):
                 raise DataError(f"found a batch {type(found).__name__}, expected a pair (x, {{task: y}})")
             x, targets = found
             yield Batch(
@@ -314,9 +321,18 @@ class Collate:
         self.ids = model.ids
 
     def __call__(self, examples: Sequence[tuple[Any, Mapping[str, Any]]]) -> tuple[Any, dict[str, Tensor]]:
+        for found in examples:
+            if not _is_pair(found):
+                raise DataError(f"found an example {type(found).__name__}, expected a pair (x, {{task: y}})")
         xs = [x if isinstance(x, Mapping) else {next(iter(self.inputs)): x} for x, _ in examples]
-        x = {name: self._stack_input(name, [as_tensor(one[name]) for one in xs]) for name in xs[0]}
-        tasks = {task: None for _, targets in examples for task in targets}
+        names = list(xs[0])
+        other = next((x for x in xs if set(x) != set(names)), None)
+        if other is not None:
+            raise DataError(
+                f"found examples with the inputs {', '.join(map(str, names))} and {', '.join(map(str, other))}"
+            )
+        x = {name: self._stack_input(name, [as_tensor(one[name], f"input {name!r}") for one in xs]) for name in names}
+        tasks = {task: None for _, targets in examples for task, y in targets.items() if y is not None}
         return x, {task: self._stack_targets(task, [y.get(task) for _, y in examples]) for task in tasks}
 
     def _stack_input(self, name: str, values: list[Tensor]) -> Tensor:
@@ -328,10 +344,11 @@ class Collate:
                 f"input {name!r}: found examples of different shapes, {list(values[0].shape)} and others, and no "
                 "padding id. Ids need an 'embedding' with one; other examples a DataLoader that batches equal shapes"
             )
-        return _padded(values, padding)
+        return _padded(f"input {name!r}", values, padding)
 
     def _stack_targets(self, task: str, values: list[Any]) -> Tensor:
-        tensors = [None if value is None else as_tensor(value) for value in values]
+        what = f"task {task!r}"
+        tensors = [None if value is None else as_tensor(value, what) for value in values]
         given = [t for t in tensors if t is not None]
         if any(t.is_floating_point() for t in given):
             # Whole numbers among others are values too, but for the one that marks what is missing.
@@ -341,8 +358,11 @@ class Collate:
         missing = float("nan") if like.is_floating_point() else MISSING_CLASS
         present = [torch.full_like(like, missing) if t is None else t for t in tensors]
         same = len({t.shape for t in present}) == 1
-        return torch.stack(present) if same else _padded(present, missing)
+        return torch.stack(present) if same else _padded(what, present, missing)
 
 
-def _padded(values: list[Tensor], fill: float) -> Tensor:
+def _padded(what: str, values: list[Tensor], fill: float) -> Tensor:
+    if len({value.shape[1:] for value in values}) > 1 or any(not value.ndim for value in values):
+        found = " and ".join(sorted({str(list(value.shape)) for value in values})[:3])
+        raise DataError(f"{what}: found examples of the shapes {found}, expected shapes that differ in length alone")
     return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill)

@@ -18,8 +18,17 @@ from mtlkit.train.callback import Callback
 from mtlkit.train.walk import modules_of
 
 
-def refuse_other_dtypes(model: Model) -> None:
-    """Raise SpecError for a model whose parameters are not float32."""
+def refuse_other_models(model: object) -> None:
+    """Raise SpecError for what is no model of ours, or one whose parameters are not float32."""
+    if not isinstance(model, Model):
+        cure = ""
+        # What torch.compile makes of a module. torch has no public name for it.
+        if type(model).__name__ == "OptimizedModule":
+            cure = (
+                ", not compiled: hand over the model itself and let the trainer compile it, Trainer(..., compile=True)"
+            )
+        message = f"found {type(model).__name__}, expected what mtlkit.build_model gives{cure}"
+        raise SpecError([Problem("model", message)], "the trainer's arguments")
     other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
     if other:
         found = str(other.pop()).removeprefix("torch.")

@@ -76,6 +76,11 @@ class Keeper:
             self.run.load_state_dict(found.state, found.weights)
         except CheckpointError as error:
             raise CheckpointError(f"{found.path}: {error}") from error
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{found.path}: can't be what this mtlkit wrote of such a run: {type(error).__name__}: {error}. "
+                "Go on with the versions in its manifest.json, or begin anew with another out_dir"
+            ) from error
         self._written = self.run.trainer.step
 
     def after_step(self) -> None:

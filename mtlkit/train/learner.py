@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.border import Border
-from mtlkit.errors import DataError, MtlkitError, NonFiniteError, Problem, SpecError
+from mtlkit.errors import DataError, MtlkitError, NonFiniteError
 from mtlkit.grouping import Groups
 from mtlkit.label import any_label, has_missing
 from mtlkit.train.callback import acts_in_steps
@@ -24,7 +24,7 @@ from mtlkit.train.kept import Kept
 from mtlkit.train.layout import channels_last, images
 from mtlkit.train.losses import Found, Losses, TaskLoss
 from mtlkit.train.packed import Packed
-from mtlkit.train.step import TrainStep, blamed
+from mtlkit.train.step import TrainStep, blamed, nothing_is_trained
 from mtlkit.train.together import Together
 from mtlkit.train.walk import trained
 
@@ -70,8 +70,7 @@ class Learner:
         """Find what is trained in this epoch, of all modules: parameters may be frozen or freed meanwhile."""
         self.parameters = trained(modules)
         if not self.parameters:
-            message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
-            raise SpecError([Problem("model", message)], "the trainer's arguments")
+            raise nothing_is_trained()
         self.optimizer.heal()
         # Between epochs nobody else has a hand in it.
         self.as_one = self.together.ready(anew=bool(self.trainer.callbacks))

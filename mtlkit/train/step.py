@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from mtlkit.balancing import Place, TaskGradients
 from mtlkit.border import Border
+from mtlkit.errors import Problem, SpecError
 from mtlkit.train.places import Places
+
+
+def nothing_is_trained() -> SpecError:
+    """What to raise where all parameters are frozen."""
+    message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
+    return SpecError([Problem("model", message)], "the trainer's arguments")
 
 
 class TrainStep:
@@ -38,7 +45,10 @@ class TrainStep:
 
         Raises:
             MtlkitError: at features, and the balancer takes none there.
+            SpecError: nothing is trained any more, since a callback has frozen it within the epoch.
         """
+        if not any(loss.requires_grad for loss in self.losses.values()):
+            raise nothing_is_trained()
         return self._places.gradients(at, self.losses, self._border, retain_graph)
 
 

@@ -41,7 +41,7 @@ from mtlkit.train.examples import (
     batches,
     dead_workers_told,
 )
-from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_dtypes
+from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_models
 from mtlkit.train.history import History, HistoryFile
 from mtlkit.train.inference import predicted
 from mtlkit.train.keeper import Keeper
@@ -135,9 +135,7 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         given = {k: v for k, v in locals().items() if k not in ("self", "model", "callbacks")}
-        if not isinstance(model, Model):
-            raise SpecError([Problem("model", f"found {type(model).__name__}, expected what mtlkit.build_model gives")])
-        refuse_other_dtypes(model)
+        refuse_other_models(model)
         self.settings = check_settings(given, model.tasks)
         self.model = model
         self.callbacks = [checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]

@@ -98,7 +98,7 @@ def test_a_damaged_one_is_put_aside_and_the_one_before_is_used(tmp_path: Path) -
 
 
 def test_one_of_a_newer_mtlkit_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlkit.saving._FORMAT", 2)
+    monkeypatch.setattr("mtlkit.saving.FORMAT", 2)
     made = written(tmp_path, 1)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="found format 2, expected 1; update mtlkit"):
