@@ -171,7 +171,7 @@ class Checkpoints:
     def _entries(self) -> list[Path]:
         try:
             return [*self.folder.iterdir()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise CheckpointError(f"{self.folder}: can't be read: {error.strerror or error}") from error

@@ -205,7 +205,8 @@ class Trainer:
             run.go_on()
             out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]), self.history.epochs)
             run.loop.watch = lambda: progress.at(self.step, total)
-            run.loop.after_step = keeper.after_step
+            if keeper.checkpoints is not None:
+                run.loop.after_step = keeper.after_step
             for epoch in run.remaining(epochs):
                 if run.loop.so_far is None:
                     self._tell("on_epoch_start", epoch)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -21,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 import mtlkit
 from mtlkit import CheckpointError, DataError
 from mtlkit.errors import DamagedError, PluginError
+from mtlkit.guarded import signed
 from mtlkit.train import checkpoints as module
 from mtlkit.train.checkpoints import Checkpoints, read
 
@@ -348,3 +351,44 @@ def test_a_worker_that_dies_is_told_and_checkpoints_stay(tmp_path: Path) -> None
     with pytest.raises(DataError, match="exited unexpectedly .*It was killed, perhaps for want of memory"):
         mtlkit.Trainer(model(), out_dir=str(tmp_path), save_every=1, keep=9).fit(data)
     assert Checkpoints(tmp_path / "checkpoints").newest() is not None
+
+
+def signed_with(path: Path, name: str, data: bytes) -> None:
+    """Put other bytes into a checkpoint, with a manifest that knows them: forged, not damaged."""
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path / "manifest.json").write_bytes(signed(manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("training.json", b"[" * 100_000),
+        ("training.json", b"{}"),
+        ("training.json", b"[1, 2]"),
+        ("training.json", b'{"settings": {"$tensor": "none"}}'),
+        ("training.json", b'{"settings": 3, "step": "x"}'),
+        ("training.safetensors", pickle.dumps({"a": 1})),
+        ("training.safetensors", (2**62).to_bytes(8, "little") + b"{}"),
+        ("model.safetensors", b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}'),
+        ("spec.json", b'{"input": [3], "tasks": {"a": {"outputs": 1}}}'),
+    ],
+)
+def test_a_forged_checkpoint_is_refused_and_stays(tmp_path: Path, name: str, data: bytes) -> None:
+    fit(tmp_path, 3)
+    (path,) = (tmp_path / "checkpoints").iterdir()
+    signed_with(path, name, data)
+    with pytest.raises(CheckpointError, match="step-00000003.*: (can't be|is no valid|is of a model of another)"):
+        fit(tmp_path, 6)
+    assert [one.name for one in (tmp_path / "checkpoints").iterdir()] == ["step-00000003"]
+
+
+def test_no_file_of_a_checkpoint_may_lead_elsewhere(tmp_path: Path) -> None:
+    made = written(tmp_path / "run", 1)
+    path = made.paths()[0]
+    (tmp_path / "elsewhere").write_bytes((path / "training.json").read_bytes())
+    (path / "training.json").unlink()
+    (path / "training.json").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="is a symbolic link, which may lead out of the folder"):
+        made.newest()
