@@ -19,6 +19,7 @@ from mtlkit.train.learner import Group, Learner
 from mtlkit.train.losses import Losses, Sums
 from mtlkit.train.own import OwnBatches
 from mtlkit.train.packed import Packed
+from mtlkit.train.several.learner import JointLearner
 from mtlkit.train.together import Together
 from mtlkit.train.walk import modules_of, training
 
@@ -31,7 +32,8 @@ class Loop:
 
     def __init__(self, trainer: Trainer, optimizer: Packed, scheduler: Any, together: Together) -> None:
         self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
-        self.learner = Learner(trainer, optimizer, together)
+        kind = JointLearner if trainer.processes.several else Learner
+        self.learner = kind(trainer, optimizer, together)
         self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
         self.watch: Callable[[], None] = lambda: None
 
@@ -62,7 +64,7 @@ class Loop:
         if waiting:
             # The last step of an epoch may have fewer batches; its gradient is the mean of those it has.
             self._step(waiting, losses, last)
-        self.trainer.balancer.end_epoch()
+        self.learner.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
         means = sums.means()
@@ -94,12 +96,14 @@ class Loop:
         if self.scheduler is not None and not getattr(self.optimizer.optimizer, "step_was_skipped", False):
             self.scheduler.step()
         self.trainer.step += 1
-        self.trainer.balancer.after_step(lambda: self.learner.recomputed(last, tuple(losses)))
+        self.learner.after_step(losses, last)
         self.watch()
         if self.trainer.callbacks:
             self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:
             self.trainer.stop("max_steps")
+        if self.trainer.callbacks:
+            self.trainer.agree_to_stop()
 
 
 @contextmanager
