@@ -36,6 +36,7 @@ class Branching(nn.Module):
             before that evaluation sees choices where training saw mixtures.
     """
 
+    draws_once = True
     passes: Tensor
 
     def __init__(

@@ -24,6 +24,7 @@ from mtlkit.train.examples import Batch, TensorBatches
 from mtlkit.train.inference import size_for
 from mtlkit.train.kept import evaluating
 from mtlkit.train.layout import USUAL_ROWS, channels_last, images
+from mtlkit.train.several.processes import Processes
 
 Scores = dict[str, dict[str, float]]
 
@@ -33,12 +34,13 @@ def evaluate(
     batches: Iterable[Batch],
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    processes: Processes | None = None,
 ) -> Scores:
     """Loss and metrics of each task, over the labels that are there; NaN for a task without any.
 
     The model is put into evaluation mode and back.
     """
-    return {task: found.scores() for task, found in tally(model, batches, device, autocast).items()}
+    return {task: found.scores() for task, found in tally(model, batches, device, autocast, processes).items()}
 
 
 def tally(
@@ -46,8 +48,12 @@ def tally(
     batches: Iterable[Batch],
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    processes: Processes | None = None,
 ) -> dict[str, Tally]:
-    """What `evaluate` divides: each task's loss, metrics and number of labels."""
+    """What `evaluate` divides: each task's loss, metrics and number of labels.
+
+    With several processes `batches` are those of this one, and what is found is of all of them.
+    """
     tallies = {task: Tally(model, task, device) for task in model.tasks}
     with evaluating(model):
         rows = USUAL_ROWS
@@ -57,13 +63,30 @@ def tally(
         pictures = images(model, rows) if device.type == "cpu" else frozenset[str]()
         with torch.inference_mode():
             for batch in batches:
+                if not batch.x:
+                    continue
                 x = channels_last({name: value.to(device) for name, value in batch.x.items()}, pictures)
                 with autocast():
                     outputs = model(x, tasks=tuple(task for task in model.tasks if task in batch.targets))
                 for task, output in outputs.items():
                     target = batch.targets[task].to(device)
                     tallies[task].add(output.float(), target, task in batch.complete)
+    if processes is not None:
+        _add_up(tallies, processes)
     return tallies
+
+
+def _add_up(tallies: dict[str, Tally], processes: Processes) -> None:
+    """Make what one process has found what all have found."""
+    found = [*tallies.values()]
+    totals = torch.stack([one.total.double() for one in found])
+    labels = torch.tensor([one.labels for one in found], dtype=torch.float64, device=totals.device)
+    table = processes.sum(torch.stack([totals, labels]))
+    for one, total, number in zip(found, table[0], table[1].tolist(), strict=True):
+        one.total, one.labels, one.processes = total, number, processes
+        for metric in one.metrics.values():
+            # Torchmetrics calls it when a metric is computed. Its own fails where a process has seen no label.
+            metric.dist_sync_fn = processes.gather
 
 
 class Tally:
@@ -78,6 +101,8 @@ class Tally:
         }
         self.total = torch.zeros((), device=device)
         self.labels = 0.0
+        self.processes: Processes | None = None
+        """Those of which it is what all have found together."""
 
     def add(self, output: Tensor, target: Tensor, complete: bool) -> None:
         check_against_output(self.task, getattr(self.loss, "labels", "row"), output, target)
@@ -99,10 +124,13 @@ class Tally:
     def scores(self) -> dict[str, float]:
         if not self.labels:
             return dict.fromkeys(["loss", *self.metrics], math.nan)
-        return {"loss": self.mean_loss, **{name: _computed(metric) for name, metric in self.metrics.items()}}
+        return {
+            "loss": self.mean_loss,
+            **{name: _computed(metric, self.processes) for name, metric in self.metrics.items()},
+        }
 
 
-def _computed(metric: Any) -> float:
+def _computed(metric: Any, processes: Processes | None = None) -> float:
     """A metric's value, or NaN where it is undefined: torchmetrics gives 0 and a warning then."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -112,4 +140,7 @@ def _computed(metric: Any) -> float:
             # R2 of fewer than two labels, say.
             return math.nan
     undefined = any("meaningless" in str(w.message) or "No positive" in str(w.message) for w in caught)
+    if processes is not None:
+        # Torchmetrics warns in one of them.
+        undefined = processes.any(undefined)
     return math.nan if undefined else value

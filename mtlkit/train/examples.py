@@ -32,6 +32,8 @@ from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
 from mtlkit.train.checks import as_tensor, as_values, checked_inputs, checked_target
 from mtlkit.train.lossgroup import Labels, LossGroup
+from mtlkit.train.several.parts import NOTHING, LoaderPart, every, part_of, slices
+from mtlkit.train.several.processes import Processes
 
 # What torch says of them.
 _DEAD = "exited unexpectedly"
@@ -80,6 +82,7 @@ def batches(
     batch_size: int,
     shuffle: torch.Generator | None = None,
     inputs: Sequence[str] | None = None,
+    processes: Processes | None = None,
 ) -> Batches:
     """The batches of `data`, in an order that `shuffle` draws, or in their own.
 
@@ -89,16 +92,21 @@ def batches(
         batch_size: where the data do not come in batches.
         shuffle: draws the order.
         inputs: those that are needed; all if left out.
+        processes: of which this one takes its part; one process that takes all if left out. Where an order is drawn,
+            all take the same number of batches, of which the last may be empty.
 
     Raises:
         DataError: it is none of these, or inputs or labels do not fit the model.
     """
     if isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Mapping):
-        return TensorBatches(model, data[0], data[1], batch_size, shuffle, inputs)
+        return TensorBatches(model, data[0], data[1], batch_size, shuffle, inputs, processes)
     if isinstance(data, DataLoader):
-        return LoaderBatches(model, data, inputs)
+        return LoaderBatches(model, _part(data, processes), inputs)
     if isinstance(data, IterableDataset):
-        return LoaderBatches(model, DataLoader(data, batch_size, collate_fn=Collate(model)), inputs)
+        loader = DataLoader(data, batch_size, collate_fn=Collate(model))
+        return LoaderBatches(model, _part(loader, processes), inputs)
+    if isinstance(data, Dataset) and processes is not None:
+        return LoaderBatches(model, _dataset_part(model, data, batch_size, shuffle, processes), inputs)
     if isinstance(data, Dataset):
         rows = _rows(data)
         numbers = range(rows)
@@ -109,7 +117,7 @@ def batches(
         cut = _JoinedBatches(order, batch_size) if joins else BatchSampler(order, batch_size, drop_last=False)
         return LoaderBatches(model, DataLoader(data, batch_sampler=cut, collate_fn=Collate(model)), inputs)
     if isinstance(data, Iterable) and not isinstance(data, Mapping | Tensor | str | tuple):
-        return LoaderBatches(model, data, inputs)
+        return LoaderBatches(model, _part(data, processes), inputs)
     raise DataError(
         f"found data of type {type(data).__name__}, expected (x, {{task: y}}), a Dataset or a DataLoader of such pairs"
     )
@@ -129,6 +137,7 @@ class TensorBatches:
         batch_size: int,
         shuffle: torch.Generator | None,
         inputs: Sequence[str] | None = None,
+        processes: Processes | None = None,
     ) -> None:
         # Batches may be views of one tensor: nothing is to be learnt of what lies behind it.
         self.x = {name: value.detach() for name, value in checked_inputs(model, x, inputs).items()}
@@ -146,7 +155,16 @@ class TensorBatches:
         self.batch_size, self.shuffle = batch_size, shuffle
         self.pinned = False
         """Whether what is fetched lies where a GPU can copy it from while the host goes on."""
-        self.joins_last = shuffle is not None and _joins_last(model, self.rows, batch_size)
+        self.processes, self.least = processes, 1
+        if processes is not None:
+            processes.agree("the number of examples", self.rows)
+            self.least = _least(model, batch_size)
+        self.joins_last = shuffle is not None and _joins_last(model, self.rows, self._together_size)
+
+    @property
+    def _together_size(self) -> int:
+        """The rows of a batch of all processes."""
+        return self.batch_size if self.processes is None else self.batch_size * self.processes.number
 
     @cached_property
     def complete(self) -> frozenset[str]:
@@ -170,9 +188,12 @@ class TensorBatches:
         return other
 
     def __len__(self) -> int:
-        return -(-self.rows // self.batch_size) - self.joins_last
+        return -(-self.rows // self._together_size) - self.joins_last
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.processes is not None:
+            yield from self._parts(self.processes)
+            return
         size, last = self.batch_size, self.rows - self.rows % self.batch_size - self.batch_size
         if self.shuffle is None:
             # In their own order rows are a view, no copy.
@@ -186,6 +207,23 @@ class TensorBatches:
             yield from self._cut(order[start : min(start + step, end)])
         if self.joins_last:
             yield from self._cut(order[last:], size + 1)
+
+    def _parts(self, processes: Processes) -> Iterator[Batch]:
+        """This process's slice of each batch, or of all rows where no order is drawn."""
+        if self.shuffle is None:
+            part = processes.share(self.rows)
+            yield from self._cut(part) if part.start < part.stop else ()
+            return
+        order, whole = torch.randperm(self.rows, generator=self.shuffle), self._together_size
+        even = self.rows // whole - self.joins_last
+        mine = order[: even * whole].view(even, processes.number, self.batch_size)[:, processes.rank].reshape(-1)
+        step = self.batch_size * max(1, _FETCHED // max(1, self._bytes_a_row() * self.batch_size))
+        for start in range(0, len(mine), step):
+            yield from self._cut(mine[start : start + step])
+        rest = order[even * whole :]
+        if len(rest):
+            mine = rest[processes.share(len(rest), self.least)]
+            yield from self._cut(mine, max(1, len(mine)))
 
     def _cut(self, rows: slice | Tensor, size: int | None = None) -> Iterator[Batch]:
         """Some rows, `size` a batch."""
@@ -221,6 +259,31 @@ def _joins_last(model: Model, rows: int, batch_size: int) -> bool:
     """
     single = batch_size > 1 and rows > batch_size and rows % batch_size == 1
     return single and any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def _least(model: Model, batch_size: int) -> int:
+    """The fewest examples of a process's slice, since batch normalisation can't be trained on a single one."""
+    return 2 if batch_size > 1 and any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
+
+
+def _part(loader: Iterable[Any], processes: Processes | None) -> Iterable[Any]:
+    return loader if processes is None else part_of(loader, processes)
+
+
+def _dataset_part(
+    model: Model, data: Dataset[Any], batch_size: int, shuffle: torch.Generator | None, processes: Processes
+) -> Iterable[Any]:
+    """What one of several processes takes of a dataset."""
+    rows, collate = _rows(data), Collate(model)
+    processes.agree("the number of examples", rows)
+    if shuffle is None:
+        mine = BatchSampler(range(rows)[processes.share(rows)], batch_size, drop_last=False)
+        return LoaderPart(DataLoader(data, batch_sampler=mine, collate_fn=collate), mine, processes, every)
+    order, size = RandomSampler(range(rows), generator=shuffle), batch_size * processes.number
+    joins = _joins_last(model, rows, size)
+    whole = _JoinedBatches(order, size) if joins else BatchSampler(order, size, drop_last=False)
+    loader = DataLoader(data, batch_sampler=whole, collate_fn=collate)
+    return LoaderPart(loader, whole, processes, slices(_least(model, batch_size)))
 
 
 class _JoinedBatches(BatchSampler):
@@ -261,6 +324,9 @@ class LoaderBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for found in _loaded(self.loader):
+            if found is NOTHING:
+                yield Batch({}, {})
+                continue
             if not _is_pair(found):
                 raise DataError(f"found a batch {type(found).__name__}, expected a pair (x, {{task: y}})")
             x, targets = found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from torch import nn
 
 from mtlkit.balancing import Balancer
@@ -86,16 +88,37 @@ def made_balancer(part: Part, model: Model) -> Balancer:
 
 
 def made_accelerator(precision: str) -> Accelerator:
-    """Accelerate's state for one precision; MtlkitError in several processes."""
+    """Accelerate's state for one precision.
+
+    Raises:
+        SpecError: the precision can't be had here.
+        MtlkitError: there are several processes that can't train one model together.
+    """
     # Accelerate keeps one state a process, which would refuse a second trainer of another precision.
     AcceleratorState._reset_state()
     try:
-        accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+        # On a machine without GPUs Accelerate takes no notice of other processes unless it is told to.
+        cpu = _launched() > 1 and not torch.cuda.is_available()
+        accelerator = Accelerator(cpu=cpu, mixed_precision="no" if precision == "fp32" else precision)
     except ValueError as error:
         raise SpecError([Problem("precision", str(error))], "the trainer's arguments") from error
-    if accelerator.num_processes > 1:
+    found = accelerator.distributed_type
+    if found not in _KNOWN:
         raise MtlkitError(
-            f"found {accelerator.num_processes} processes; training in several processes is not supported yet, since "
-            "tasks that are absent on one of them would be trained wrongly. Start one process"
+            f"found the distributed type {found.value}, which mtlkit does not train with; expected processes that each "
+            "have the whole model. Start them with torchrun, or with `accelerate launch` without such a plugin"
+        )
+    if accelerator.num_processes != _launched():
+        raise MtlkitError(
+            f"found WORLD_SIZE={_launched()} and {accelerator.num_processes} processes in Accelerate's state, so that "
+            "each process would train by itself. Make the trainer in processes that torchrun started, or unset it"
         )
     return accelerator
+
+
+_KNOWN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+
+
+def _launched() -> int:
+    """How many processes were started together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -9,6 +9,7 @@ with keeper:
 
 from __future__ import annotations
 
+import signal
 from typing import Literal
 
 from mtlkit.errors import CheckpointError
@@ -38,6 +39,7 @@ class Keeper:
     def __enter__(self) -> Keeper:
         if self.checkpoints is not None:
             self.signals.__enter__()
+            self.run.trainer.processes.wish = lambda: bool(self.signals.caught)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -55,7 +57,9 @@ class Keeper:
         """
         if self.checkpoints is None:
             return
-        self.checkpoints.begin()
+        processes = self.run.trainer.processes
+        if processes.first:
+            self.checkpoints.begin()
         if not resume:
             there = self.checkpoints.paths()
             if there:
@@ -64,7 +68,11 @@ class Keeper:
                     "with it by resume=True, or choose another out_dir"
                 )
             return
-        found = self.checkpoints.newest()
+        found = self.checkpoints.newest() if processes.first else None
+        if processes.several:
+            # Where the first has put damaged ones aside, the others find the same.
+            processes.wait()
+            found = found or self.checkpoints.newest()
         if found is None:
             return
         if found.spec != self.run.trainer.model.spec:
@@ -88,8 +96,8 @@ class Keeper:
         trainer, every = self.run.trainer, self.every
         if every is not None and (trainer.stopped or (every != "epoch" and trainer.step % every == 0)):
             self._write("step")
-        if self.signals.caught:
-            self._leave_with_checkpoint()
+        # All processes learn of it with the losses of a batch, so that they leave after the same step.
+        self._leave_if(trainer.processes.wished if trainer.processes.several else bool(self.signals.caught))
 
     def after_epoch(self, best: bool, last: bool) -> None:
         """After each epoch and its validation.
@@ -103,11 +111,14 @@ class Keeper:
             if best:
                 self.run.best_step = self.run.trainer.step
             self._write("best" if best else "end" if last else "epoch")
-        if self.signals.caught:
-            self._leave_with_checkpoint()
+        processes, caught = self.run.trainer.processes, bool(self.signals.caught)
+        self._leave_if(processes.any(caught) if processes.several and self.checkpoints is not None else caught)
 
-    def _leave_with_checkpoint(self) -> None:
-        assert self.signals.caught is not None
+    def _leave_if(self, asked: bool) -> None:
+        if not asked:
+            return
+        # It may have been another process that was told to end.
+        self.signals.caught = self.signals.caught or signal.SIGTERM
         if self._written != self.run.trainer.step:
             self._write(self.signals.caught.name)
         self._leave()
@@ -116,11 +127,16 @@ class Keeper:
         assert self.signals.caught is not None and self.checkpoints is not None
         kept = self.checkpoints.paths()
         what = f"kept {kept[0]}. Go on with: {self.again}" if kept else "no checkpoint was written yet"
-        leave(self.signals.caught, f"stopped after step {self.run.trainer.step}; {what}")
+        said = f"stopped after step {self.run.trainer.step}; {what}" if self.run.trainer.processes.first else ""
+        leave(self.signals.caught, said)
 
     def _write(self, reason: str) -> None:
         run, state = self.run, self.run.state_dict()
         assert self.checkpoints is not None
-        world = run.trainer.accelerator.num_processes
-        self.checkpoints.write(run.trainer.step, run.trainer.model, state, reason, world, run.best_step)
+        processes = run.trainer.processes
+        if processes.first:
+            self.checkpoints.write(run.trainer.step, run.trainer.model, state, reason, processes.number, run.best_step)
+        if processes.several:
+            # None goes on before it is there.
+            processes.wait()
         self._written = run.trainer.step

@@ -24,7 +24,7 @@ from mtlkit.train.kept import Kept
 from mtlkit.train.layout import channels_last, images
 from mtlkit.train.losses import Found, Losses, TaskLoss
 from mtlkit.train.packed import Packed
-from mtlkit.train.step import TrainStep, blamed, nothing_is_trained
+from mtlkit.train.step import TrainStep, blamed, largest, nothing_is_trained
 from mtlkit.train.together import Together
 from mtlkit.train.walk import trained
 
@@ -90,14 +90,15 @@ class Learner:
             self.as_one = self.together.ready()
         if len(group) == 1 and group[0].tasks is None:
             group = (self._joined(group[0]),)
+        as_one = self._as_one(group)
         # Where the batch may be done anew, all that it changes is kept.
-        kept = Kept(self.buffered, self.balancer) if self.skips or group[0].together else Kept()
+        kept = self._kept(everything=self.skips or as_one)
         before = [p.grad for p in self.optimizer.holders] if waiting else None
         if before is not None:
             self._set_gradients([None] * len(before))
-        learnt = self._learn_as_one(group[0]) if group[0].together else None
+        learnt = self._learn_as_one(group[0]) if as_one else None
         if learnt is None:
-            if group[0].together:
+            if as_one:
                 # What is not finite makes NaN of the zeros of others. Task by task, only what has a label counts.
                 self._set_gradients([None] * len(self.optimizer.holders))
                 kept.restore()
@@ -107,6 +108,14 @@ class Learner:
         if before is not None:
             self._add_gradients(before)
         return learnt or None
+
+    def _as_one(self, group: Group) -> bool:
+        """Whether a group's tasks are tried as one."""
+        return bool(group[0].together)
+
+    def _kept(self, everything: bool) -> Kept:
+        """What a pass changes, to be put back: the random state, and `everything` else too."""
+        return Kept(self.buffered, self.balancer) if everything else Kept()
 
     def _joined(self, batch: Batch) -> Batch:
         """The batch with the labels of tasks that are trained as one side by side, if they can be at this step."""
@@ -122,9 +131,9 @@ class Learner:
         if losses.not_finite():
             return None
         self._refuse_negative(losses)
-        step = TrainStep(self._weighted(losses), self.places, None, self._backpropagated)
+        step = self._step(self._weighted(losses), None)
         self.trainer._tell("on_backward_start", step)
-        self.balancer.backward(step)
+        self._balance(step)
         self.together.leave_out(losses)
         self._add_penalty()
         return losses if self.scaled or self.optimizer.finite() else None
@@ -150,6 +159,8 @@ class Learner:
         while tasks:
             border = self.places.border(self.balancer.at) if len(group) == 1 else None
             losses = self._losses(group, tasks, border)
+            if not losses:
+                return None
             what, failed = "loss", losses.not_finite()
             self._refuse_negative(losses)
             if not failed:
@@ -242,10 +253,10 @@ class Learner:
 
     def _backward(self, losses: Losses, border: Border | None, group: Group, kept: Kept) -> dict[str, float]:
         """Leave the balanced gradient in `.grad`. Returns the tasks to blame where it is NaN or infinite."""
-        step = TrainStep(losses, self.places, border, self._backpropagated)
+        step = self._step(losses, border)
         self.trainer._tell("on_backward_start", step)
         try:
-            self.balancer.backward(step)
+            self._balance(step)
         except NonFiniteGradients as error:
             if not self.trainer.settings["compile"]:
                 return error.values
@@ -256,6 +267,14 @@ class Learner:
             return {}
         self._refuse_penalty()
         return self._blamed(losses, group, kept)
+
+    def _step(self, losses: Losses, border: Border | None) -> TrainStep:
+        """What the balancer gets of some weighted losses."""
+        return TrainStep(losses, self.places, border, self._backpropagated)
+
+    def _balance(self, step: TrainStep) -> None:
+        """Leave the balanced gradient of a step in `.grad`."""
+        self.balancer.backward(step)
 
     def _backpropagated(self, loss: Tensor) -> None:
         # Accelerate's own divides by the number of its accumulated batches, which is one here.
@@ -270,11 +289,12 @@ class Learner:
             return
         penalty = self.model.penalty()
         self.penalty = None if penalty is None else penalty.detach()
-        if penalty is None or not penalty.requires_grad:
+        if penalty is None:
             return
         if not self.scaled and not bool(penalty.isfinite()):
             raise NonFiniteError(None, self.trainer.step + 1, float(penalty.detach()), "penalty of the sharing scheme")
-        self._backpropagated(penalty)
+        if penalty.requires_grad:
+            self._backpropagated(penalty)
 
     def _refuse_penalty(self) -> None:
         """Raise if it is the penalty whose gradient isn't finite, for which no task is to be blamed."""
@@ -295,7 +315,7 @@ class Learner:
         """
         kept.restore()
         again = self._losses(group, tuple(losses), eager=True)
-        found = blamed(self._weighted(again), self.parameters)
+        found = blamed(self._sizes(self._weighted(again)))
         if not found:
             name = self.trainer.settings["balancer"]["type"]
             raise MtlkitError(
@@ -305,6 +325,10 @@ class Learner:
             )
         return found
 
+    def _sizes(self, losses: Losses) -> dict[str, Tensor]:
+        """The largest absolute value of each task's gradient."""
+        return largest(losses, self.parameters)
+
     def _set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         for parameter, gradient in zip(self.optimizer.holders, gradients, strict=True):
             parameter.grad = gradient
@@ -313,6 +337,14 @@ class Learner:
         for parameter, gradient in zip(self.optimizer.holders, before, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+
+    def after_step(self, losses: Losses, last: Group) -> None:
+        """Let the balancer learn from how an optimiser step changed the losses of its last batch."""
+        self.balancer.after_step(lambda: self.recomputed(last, tuple(losses)))
+
+    def end_epoch(self) -> None:
+        """Tell the balancer that an epoch is over."""
+        self.balancer.end_epoch()
 
     def recomputed(self, group: Group, tasks: tuple[str, ...]) -> Losses:
         """The weighted losses of a step under the parameters of now; buffers and random draws stay as they are."""

@@ -20,6 +20,7 @@ from mtlkit.train.losses import Losses, Sums
 from mtlkit.train.own import OwnBatches
 from mtlkit.train.packed import Packed
 from mtlkit.train.position import Epochs
+from mtlkit.train.several.learner import JointLearner
 from mtlkit.train.together import Together
 from mtlkit.train.walk import modules_of, training
 
@@ -69,7 +70,8 @@ class Loop:
 
     def __init__(self, trainer: Trainer, optimizer: Packed, scheduler: Any, together: Together) -> None:
         self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
-        self.learner = Learner(trainer, optimizer, together)
+        kind = JointLearner if trainer.processes.several else Learner
+        self.learner = kind(trainer, optimizer, together)
         self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
         self.watch: Callable[[], None] = lambda: None
         self.after_step: Callable[[], None] = lambda: None
@@ -107,7 +109,7 @@ class Loop:
             self._step(waiting, losses, last)
         self.so_far = None
         data.close()
-        self.trainer.balancer.end_epoch()
+        self.learner.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
         means = sums.means()
@@ -139,12 +141,14 @@ class Loop:
         if self.scheduler is not None and not getattr(self.optimizer.optimizer, "step_was_skipped", False):
             self.scheduler.step()
         self.trainer.step += 1
-        self.trainer.balancer.after_step(lambda: self.learner.recomputed(last, tuple(losses)))
+        self.learner.after_step(losses, last)
         self.watch()
         if self.trainer.callbacks:
             self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
         if self.trainer.step == self.trainer.settings["max_steps"]:
             self.trainer.stop("max_steps")
+        if self.trainer.callbacks:
+            self.trainer.agree_to_stop()
         self.after_step()
 
 

@@ -21,6 +21,7 @@ from mtlkit.model import Model
 from mtlkit.train.examples import Batch, Batches, TensorBatches, batches
 from mtlkit.train.position import Epochs
 from mtlkit.train.sampler import Sampler
+from mtlkit.train.several.processes import Processes
 
 
 class OwnBatches:
@@ -30,13 +31,19 @@ class OwnBatches:
     """
 
     def __init__(
-        self, model: Model, data: Mapping[str, Any], batch_size: int, sampler: Sampler, shuffle: torch.Generator
+        self,
+        model: Model,
+        data: Mapping[str, Any],
+        batch_size: int,
+        sampler: Sampler,
+        shuffle: torch.Generator,
+        processes: Processes | None = None,
     ) -> None:
         self.sampler = sampler
         # Generators of their own, so that what one task draws does not depend on how often the others were taken.
         self._draws, *orders = [_spawned(shuffle) for _ in range(len(data) + 1)]
         self.streams = {
-            task: Stream(task_batches(model, task, data[task], batch_size, order), order)
+            task: Stream(task_batches(model, task, data[task], batch_size, order, processes), order, processes)
             for task, order in zip(_tasks(model, data), orders, strict=True)
         }
         self.sizes = {task: _size(task, stream) for task, stream in self.streams.items()}
@@ -85,9 +92,9 @@ class OwnBatches:
 class Stream:
     """One task's batches without an end."""
 
-    def __init__(self, batches: Batches, order: torch.Generator) -> None:
+    def __init__(self, batches: Batches, order: torch.Generator, processes: Processes | None = None) -> None:
         self.batches = batches
-        self._epochs = Epochs(batches, order)
+        self._epochs = Epochs(batches, order, processes)
         self._pass: Iterator[Batch] = iter(self._epochs)
 
     def __next__(self) -> Batch:
@@ -110,8 +117,12 @@ class Stream:
 class OneByOne:
     """All tasks' batches, one task after the other, for what is measured over all of them."""
 
-    def __init__(self, model: Model, data: Mapping[str, Any], batch_size: int) -> None:
-        self.parts = [task_batches(model, task, data[task], batch_size) for task in _tasks(model, data)]
+    def __init__(
+        self, model: Model, data: Mapping[str, Any], batch_size: int, processes: Processes | None = None
+    ) -> None:
+        self.parts = [
+            task_batches(model, task, data[task], batch_size, processes=processes) for task in _tasks(model, data)
+        ]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -126,7 +137,12 @@ def is_own(data: Any) -> bool:
 
 
 def task_batches(
-    model: Model, task: str, data: Any, batch_size: int, shuffle: torch.Generator | None = None
+    model: Model,
+    task: str,
+    data: Any,
+    batch_size: int,
+    shuffle: torch.Generator | None = None,
+    processes: Processes | None = None,
 ) -> Batches:
     """The batches of one task's own data.
 
@@ -137,6 +153,7 @@ def task_batches(
             iterable, of such pairs of batches.
         batch_size: where the data do not come in batches.
         shuffle: draws the order.
+        processes: of which this one takes its part (see `mtlkit.train.examples.batches`).
 
     Raises:
         DataError: it is none of these, or does not fit the model; it names the task.
@@ -156,7 +173,7 @@ def task_batches(
             f"task {task!r}: found data of type {found}, expected (x, y), a Dataset or a DataLoader of such"
         )
     try:
-        return batches(model, named, batch_size, shuffle, model.inputs_of([task]))
+        return batches(model, named, batch_size, shuffle, model.inputs_of([task]), processes)
     except DataError as error:
         raise error if repr(task) in str(error) else DataError(f"task {task!r}: {error}") from None
 

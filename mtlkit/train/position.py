@@ -23,6 +23,8 @@ import torch
 from mtlkit.errors import CheckpointError
 from mtlkit.train.examples import Batch, Batches
 from mtlkit.train.randomness import draw_from, drawn
+from mtlkit.train.several.parts import OwnPart
+from mtlkit.train.several.processes import Processes
 
 
 class Epochs:
@@ -31,10 +33,11 @@ class Epochs:
     Args:
         batches: those of one epoch, each time they are iterated.
         order: what their order is drawn from, beside the global states and generators of a loader's own.
+        processes: those that take parts of them.
     """
 
-    def __init__(self, batches: Batches, order: torch.Generator) -> None:
-        self.batches = batches
+    def __init__(self, batches: Batches, order: torch.Generator, processes: Processes | None = None) -> None:
+        self.batches, self._processes = batches, processes
         self._generators = _generators(order, getattr(batches, "loader", None))
         self._start: dict[str, Any] | None = None
         """The random states at the beginning of the epoch that it is in; None between two."""
@@ -73,6 +76,11 @@ class Epochs:
             return
         self._start, self._taken = dict(state["start"]), state["taken"]
         draw_from(state["start"]["global"])
+        if self._processes is not None:
+            self._processes.load_state_dict(state["start"]["alike"])
+        own_part = getattr(self.batches, "loader", None)
+        if isinstance(own_part, OwnPart):
+            own_part.passes = state["start"]["passes"]
         self._rest = iter(self.batches)
         found = sum(1 for _ in islice(self._rest, self._taken))
         if found < self._taken:
@@ -82,7 +90,12 @@ class Epochs:
             )
 
     def _draws(self) -> dict[str, Any]:
-        return {"generators": [generator.get_state() for generator in self._generators], "global": drawn()}
+        return {
+            "generators": [generator.get_state() for generator in self._generators],
+            "global": drawn(),
+            "alike": {} if self._processes is None else self._processes.state_dict(),
+            "passes": getattr(getattr(self.batches, "loader", None), "passes", 0),
+        }
 
 
 def _generators(order: torch.Generator, loader: Any) -> list[torch.Generator]:

@@ -48,14 +48,15 @@ class Signals:
 
 
 def leave(caught: signal.Signals, message: str) -> NoReturn:
-    """Say what is kept, and end as the signal would have: 130 for SIGINT, 143 for SIGTERM.
+    """Say what is kept, if anything is to be said, and end as the signal would have: 130 for SIGINT, 143 for SIGTERM.
 
     Raises:
         KeyboardInterrupt: for SIGINT, as without mtlkit.
         SystemExit: for SIGTERM.
     """
     said = f"{caught.name}: {message}"
-    Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
+    if message:
+        Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
     if caught == signal.SIGINT:
         raise KeyboardInterrupt(said)
     raise SystemExit(128 + caught)

@@ -26,6 +26,7 @@ from mtlkit.train.own import OwnBatches
 from mtlkit.train.packed_state import restore, state_of
 from mtlkit.train.position import Epochs
 from mtlkit.train.randomness import draw_from, drawn
+from mtlkit.train.several.trees import gathered
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -75,12 +76,17 @@ class Run:
             "scheduler": None if loop.scheduler is None else _scalars(loop.scheduler.state_dict()),
             "scaler": None if scaler is None else scaler.state_dict(),
             "balancer": dict(trainer.balancer.state_dict()),
-            "data": self.data.state_dict(),
             "history": {"epochs": history.epochs, "gradients": history.gradients, "sharing": history.sharing},
             "best": {**self.best.state_dict(), "step": self.best_step},
             "callbacks": [getattr(one, "state_dict", dict)() for one in trainer.callbacks],
-            "random": drawn(),
+            "processes": self._of_each(),
         }
+
+    def _of_each(self) -> list[dict[str, Any]]:
+        """What each process has of its own: where it is in its part of the data, and what it draws next."""
+        processes = self.trainer.processes
+        mine = {"data": self.data.state_dict(), "random": drawn(), "alike": processes.state_dict()}
+        return gathered(mine, processes) if processes.several else [mine]
 
     def load_state_dict(self, state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """Go on from there.
@@ -110,7 +116,7 @@ class Run:
         trainer.history = History(**state["history"])
         self.best.load_state_dict(state["best"], device)
         self.best_step = state["best"]["step"]
-        self.data.load_state_dict(state["data"])
+        self.data.load_state_dict(state["processes"][trainer.processes.rank]["data"])
         self._loaded = state
 
     def go_on(self) -> None:
@@ -123,7 +129,10 @@ class Run:
         for callback, kept in zip(self.trainer.callbacks, self._loaded["callbacks"], strict=True):
             if kept:
                 callback.load_state_dict(kept)
-        draw_from(self._loaded["random"])
+        processes = self.trainer.processes
+        mine = self._loaded["processes"][processes.rank]
+        draw_from(mine["random"])
+        processes.load_state_dict(mine["alike"])
         self._loaded = None
 
     def remaining(self, epochs: int | None) -> Iterator[int]:
@@ -146,7 +155,12 @@ class Run:
         return dict(self.trainer.model.named_parameters()) | own
 
     def _check(self, state: Mapping[str, Any]) -> None:
-        now, then = self.trainer.settings, state["settings"]
+        now, then, processes = self.trainer.settings, state["settings"], self.trainer.processes
+        if len(state["processes"]) != processes.number:
+            raise CheckpointError(
+                f"can't go on with {processes.number} processes: the run was begun with {len(state['processes'])}. "
+                "Start as many, or begin anew with another out_dir"
+            )
         differing = [name for name in now if name not in _FREE and _plain(now[name]) != then.get(name)]
         if self.loop.scheduler is not None:
             # They say how long its course is.

@@ -63,12 +63,8 @@ def not_finite(values: Mapping[str, Tensor]) -> dict[str, float]:
 _HUGE = 1e19
 
 
-def blamed(losses: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, float]:
-    """The tasks whose own gradient is to blame where the balanced one isn't finite, with its largest absolute value.
-
-    Those whose gradient is NaN or infinite; else those whose is so large that its square is; else none: then it is the
-    balancer.
-    """
+def largest(losses: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, Tensor]:
+    """The largest absolute value of each task's own gradient."""
     sizes: dict[str, Tensor] = {}
     for task, loss in losses.items():
         if not loss.requires_grad:
@@ -76,4 +72,13 @@ def blamed(losses: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict
         found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         gradients = [g for g in found if g is not None]
         sizes[task] = torch.stack(torch._foreach_norm(gradients, torch.inf)).max() if gradients else loss.new_zeros(())
+    return sizes
+
+
+def blamed(sizes: Mapping[str, Tensor]) -> dict[str, float]:
+    """The tasks whose own gradient is to blame where the balanced one isn't finite, with its largest absolute value.
+
+    Those whose gradient is NaN or infinite; else those whose is so large that its square is; else none: then it is the
+    balancer.
+    """
     return not_finite(sizes) or {task: float(size) for task, size in sizes.items() if size > _HUGE}

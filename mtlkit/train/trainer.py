@@ -5,7 +5,8 @@
     trainer.evaluate((x_test, {"digit": y_test}))      # {"digit": {"loss": 0.21, "accuracy": 0.93}}
     trainer.predict(x_test)                            # {"digit": [N, 10]}: probabilities
 
-Devices and precision go through Hugging Face Accelerate.
+Devices, precision and processes go through Hugging Face Accelerate. In several processes, as torchrun starts them, all
+make the trainer and call it alike; docs/processes.md says what each does then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from accelerate.utils import set_seed
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -52,6 +52,8 @@ from mtlkit.train.places import Places
 from mtlkit.train.position import Epochs
 from mtlkit.train.progress import Progress
 from mtlkit.train.sampler import check_sampler, make_sampler
+from mtlkit.train.several.buffers import warn_of_batch_norm
+from mtlkit.train.several.processes import Processes
 from mtlkit.train.snapshot import Run
 from mtlkit.train.together import Together
 from mtlkit.train.tracking import Trackers, problems_of
@@ -71,8 +73,8 @@ class Trainer:
         model: what `build_model` or `load` gave; trained in place.
         epochs: passes over the data; 10, or as many as `max_steps` needs, if left out.
         max_steps: optimiser steps after which to stop, if the epochs do not end before.
-        batch_size: examples a batch in training, where the data do not come from a loader of the user's own; prediction
-            and evaluation take more at once where that is faster.
+        batch_size: examples a batch in training, in each of several processes, where the data do not come from a
+            loader of the user's own; prediction and evaluation take more at once where that is faster.
         optimizer: a name or part: adam, adamw, sgd, ...; its `lr` defaults to 1e-3, its `weight_decay` may be one
             number or one for each role, as in {"encoder": 0.01, "head": 0.0}.
         scheduler: a name or part: one_cycle, cosine, linear, step, ...; it counts optimiser steps.
@@ -140,6 +142,8 @@ class Trainer:
         self.model = model
         self.callbacks = [checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
         self.accelerator = made_accelerator(precision)
+        self.processes = Processes(self.accelerator, self.settings["seed"])
+        self._apart = self.processes if self.processes.several else None
         self.balancer = made_balancer(self.settings["balancer"], model)
         self.places = Places(model, bool(compile))
         self.places.check(self.balancer, self.settings["balancer"]["type"], precision)
@@ -153,7 +157,7 @@ class Trainer:
         """What a run that a signal ends tells its user to do."""
         self.beside: dict[str, bytes] = {}
         """Files that are put into each checkpoint."""
-        self._stop_reason = ""
+        self._stop_reason = self._asked_to_stop = ""
         self._run = self._compiled() if compile else model
 
     def fit(self, train: Any, valid: Any = None) -> History:
@@ -163,6 +167,9 @@ class Trainer:
             train: `(x, {task: y})` of tensors or arrays, a Dataset or DataLoader that yields such pairs. A label is
                 missing where a float target is NaN, an integer target -100, or a task is absent from the batch.
                 Or `{task: data}`, where each task's own data are `(x, y)`, or a Dataset or DataLoader of such pairs.
+                In several processes these are the same in each, and each takes its slice of a batch. Of a DataLoader
+                or another iterable each takes every N-th batch; one with a `DistributedSampler`, or that Accelerate
+                has prepared, is taken for each process's own part.
             valid: the same; needed for `patience`.
 
         Raises:
@@ -172,7 +179,7 @@ class Trainer:
         settings = self.settings
         if settings["patience"] and valid is None:
             raise DataError("patience needs validation data: fit(train, valid=...)")
-        set_seed(settings["seed"])
+        self.processes.seed(settings["seed"])
         order = torch.Generator().manual_seed(settings["seed"])
         train_batches = self._training_batches(train, order)
         valid_batches = None if valid is None else self._batches(valid)
@@ -180,8 +187,11 @@ class Trainer:
         bring(self.model, self.accelerator.device)
         # What it learnt in an earlier fit is not of this one.
         self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
+        if self.processes.several:
+            self._begin_together()
         self.current_places()
         self.history, self.step, self._stop_reason = History(), 0, ""
+        self._asked_to_stop = ""
         best = Best(settings["patience"])
         compiling = told() if settings["compile"] else nullcontext()
         with compiling, dead_workers_told(), ExitStack() as self.at_end, flushed_denormals():
@@ -192,18 +202,28 @@ class Trainer:
         self._tell("on_fit_end", self.history)
         return self.history
 
+    def _begin_together(self) -> None:
+        """Begin with the same weights in all processes."""
+        if any(getattr(module, "sparse", False) is True for module in self.model.modules()):
+            message = "found sparse gradients, which can't be summed over processes. Use sparse=False, or one process"
+            raise SpecError([Problem("model", message)], "the trainer's arguments")
+        self.processes.spread(self.model, "the model")
+        self.processes.spread(self.balancer, "the balancer")
+        if self.processes.first:
+            warn_of_batch_norm(self.model)
+
     def _epochs(self, train: Epochs | OwnBatches, valid: Batches | None, best: Best) -> None:
         """The epochs, until one of them is the last."""
-        settings = self.settings
+        settings, first = self.settings, self.processes.first
         epochs, total = self._lengths(train)
         run = Run(self, self._loop(train, total), train, best)
-        progress = Progress(settings["progress"], self.model.tasks)
-        trackers = Trackers(settings["trackers"], settings["out_dir"], settings)
+        progress = Progress(settings["progress"] and first, self.model.tasks)
+        trackers = Trackers(settings["trackers"] if first else [], settings["out_dir"], settings)
         with trackers, progress, self._keeper(run) as keeper:
             keeper.begin(settings["resume"])
             self._tell("on_fit_start")
             run.go_on()
-            out = settings["out_dir"] and HistoryFile(Path(settings["out_dir"]), self.history.epochs)
+            out = first and settings["out_dir"] and HistoryFile(Path(settings["out_dir"]), self.history.epochs)
             run.loop.watch = lambda: progress.at(self.step, total)
             if keeper.checkpoints is not None:
                 run.loop.after_step = keeper.after_step
@@ -214,7 +234,7 @@ class Trainer:
                 if epoch == 1:
                     self._warn_of_untrained(record)
                 if valid is not None:
-                    tallies = tally(self.model, valid, self.accelerator.device, self._autocast)
+                    tallies = tally(self.model, valid, self.accelerator.device, self._autocast, self._apart)
                     record["valid"] = {task: found.scores() for task, found in tallies.items()}
                     best.see(epoch, self._total(tallies), self.model)
                 self.history.epochs.append(record)
@@ -226,6 +246,7 @@ class Trainer:
                 keeper.after_epoch(best.epoch == epoch, best.exhausted(epoch) or epoch == epochs)
                 if best.exhausted(epoch):
                     self.stop("patience")
+                self.agree_to_stop()
                 if self._stop_reason:
                     break
 
@@ -259,15 +280,19 @@ class Trainer:
     def evaluate(self, data: Any) -> Scores:
         """The loss (unweighted) and metrics of each task over `data`; NaN for a task without a label in it.
 
+        In several processes each example is seen by one of them, and all of them get the same.
+
         Args:
             data: as for `fit`.
         """
         bring(self.model, self.accelerator.device)
         with dead_workers_told():
-            return evaluate(self.model, self._batches(data), self.accelerator.device, self._autocast)
+            return evaluate(self.model, self._batches(data), self.accelerator.device, self._autocast, self._apart)
 
     def predict(self, x: Any) -> dict[str, Tensor]:
         """What people read, by task, on the CPU: class probabilities, rates, values.
+
+        In several processes each predicts all rows that it is given.
 
         Args:
             x: [N, *input_shape] as a tensor or array, or {input name: such}.
@@ -291,8 +316,15 @@ class Trainer:
         return self.places
 
     def stop(self, reason: str = "callback") -> None:
-        """End `fit` after the current step (for callbacks)."""
-        self._stop_reason = self._stop_reason or reason
+        """End `fit` after the current step (for callbacks); in several processes as soon as one of them says so."""
+        self._asked_to_stop = self._asked_to_stop or reason
+        if not self.processes.several or not self.callbacks:
+            self._stop_reason = self._asked_to_stop
+
+    def agree_to_stop(self) -> None:
+        """End `fit` in all processes if it was asked for in one of them."""
+        if self.processes.several and self.callbacks and self.processes.any(bool(self._asked_to_stop)):
+            self._stop_reason = self._asked_to_stop or "callback"
 
     @property
     def stopped(self) -> bool:
@@ -306,11 +338,12 @@ class Trainer:
                 raise DataError(
                     f"the sampler {sampler['type']!r} needs data of its own for each task, {{task: (x, y)}}"
                 )
-            return Epochs(batches(self.model, data, size, shuffle=order), order)
+            made = batches(self.model, data, size, shuffle=order, processes=self._apart)
+            return Epochs(made, order, self._apart)
         if self.balancer.at == "features" and len(self.model.tasks) > 1:
             message = "at features needs tasks with labels of the same examples. Use at = 'parameters'"
             raise SpecError([Problem("balancer", message)], "the trainer's arguments")
-        return OwnBatches(self.model, data, size, make_sampler(sampler), order)
+        return OwnBatches(self.model, data, size, make_sampler(sampler), order, self._apart)
 
     def _together(self, data: Batches | OwnBatches) -> Together:
         """The heads that are trained as one; none where tasks have data, gradients or failures of their own."""
@@ -337,7 +370,7 @@ class Trainer:
     def _batches(self, data: Any) -> Batches:
         """Batches of data that nothing is learned from."""
         made = OneByOne if is_own(data) else batches
-        return made(self.model, data, self.settings["batch_size"])
+        return made(self.model, data, self.settings["batch_size"], processes=self._apart)
 
     def _check_sampler(self) -> None:
         sampler = self.settings["sampler"]["type"]
