@@ -10,6 +10,7 @@ from it.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -170,10 +171,14 @@ def _parquet_frame(path: str) -> Any:
         found = parquet.ParquetFile(file)
         meta, schema = found.metadata, found.schema_arrow
         _refuse_columns(path, meta.num_columns)
+        nested = [field.name for field in schema if field.type.num_fields]
+        if nested:
+            raise ValueError(f"column {nested[0]!r} holds lists or records, expected plain values. Leave it out")
         groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
-        size = max(sum(max(0, g.total_byte_size) for g in groups), _CELL * meta.num_rows * meta.num_columns)
-        room = most_bytes(meta.serialized_size + sum(max(0, g.total_byte_size) for g in groups) // _CELL)
-        if size > room:
+        values = sum(group.column(index).num_values for group in groups for index in range(meta.num_columns))
+        size = max(sum(group.total_byte_size for group in groups), _CELL * values)
+        room = most_bytes(os.fstat(file.fileno()).st_size)
+        if not 0 <= size <= room:
             raise ValueError(
                 f"says that it has {meta.num_rows:,} rows of {meta.num_columns:,} columns, {size / 2**30:,.1f} GiB, "
                 f"expected {room / 2**30:,.1f} at most"

@@ -343,7 +343,8 @@ def test_labels_that_do_not_fit_name_their_task() -> None:
     model = build_model(spec("token"))
     x, y = data(model)
     with pytest.raises(
-        DataError, match="task 't0': expected targets \\[(\\d+), 5, 3\\] for outputs \\[\\1, 5, 3\\], found \\[\\1, 4, 3\\]"
+        DataError,
+        match="task 't0': expected targets \\[(\\d+), 5, 3\\] for outputs \\[\\1, 5, 3\\], found \\[\\1, 4, 3\\]",
     ):
         Trainer(model, epochs=1, progress=False).fit((x, {t: v[:, :4] for t, v in y.items()}))
     y["t4"] = y["t4"][:, :4]
