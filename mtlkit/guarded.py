@@ -114,8 +114,8 @@ class Folder:
             raise CheckpointError(f"{file}: is damaged: it is not what was saved. Use another copy")
         files = manifest.get("files")
         for name, entry in files.items() if isinstance(files, dict) else [("files", None)]:
-            right = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
-            if not right or not _PLAIN_NAME.fullmatch(name):
+            size, sha256 = (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+            if type(size) is not int or size < 0 or not isinstance(sha256, str) or not _PLAIN_NAME.fullmatch(name):
                 raise CheckpointError(
                     f"{file}: lists {shown(name)} with {shown(entry)}, expected plain names of files in the folder, "
                     "each with its bytes and sha256. Use another copy"

@@ -114,8 +114,7 @@ class _Copy:
 
 
 def _below(path: str, key: object) -> str:
-    # A key with an end of line would look like a message of its own.
-    step = str(key)[:80].replace("\n", "\\n") or "''"
+    step = str(key)[:80] or "''"
     return f"{path}.{step}" if path else step
 
 

@@ -18,8 +18,9 @@ from mtlkit.guarded import open_regular
 
 # What a small file may become in memory. A large one may grow as far as data do that were packed well.
 _LEAST = 4 * 2**30
-_LEAST_PACKED = 256 * 2**20
 _GROWTH = 32
+LEAST_PACKED = 256 * 2**20
+"""What a small file of text may be unpacked to."""
 
 _PACKED = (".bz2", ".xz", ".zip", ".zst", ".tar", ".tgz")
 
@@ -43,7 +44,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
         if not path.lower().endswith(".gz"):
             yield file
             return
-        limit = most_bytes(os.fstat(file.fileno()).st_size, _LEAST_PACKED)
+        limit = most_bytes(os.fstat(file.fileno()).st_size, LEAST_PACKED)
         with gzip.GzipFile(fileobj=file) as packed, io.BufferedReader(_Limited(packed, limit)) as unpacked:
             yield unpacked
 
