@@ -19,6 +19,8 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +76,8 @@ def bench(
     from mtlkit.bench import run_bench
 
     chosen = None if trunks is None else [name.strip() for name in trunks.split(",") if name.strip()]
-    result = run_bench(file, out, chosen, seeds, _out)
+    with _read_from(file):
+        result = run_bench(file, out, chosen, seeds, _out)
     if result.failed:
         raise typer.Exit(1)
 
@@ -94,7 +97,8 @@ def train(
     from mtlkit import runfile
 
     folder = out or Path("runs") / file.stem
-    finished = runfile.train(file, folder, overwrite=overwrite, resume=resume)
+    with _read_from(file):
+        finished = runfile.train(file, folder, overwrite=overwrite, resume=resume)
     if finished.test is not None:
         _print_scores(finished.test, "test data")
     _out.print(f"kept in {folder}", highlight=False, markup=False)
@@ -109,8 +113,9 @@ def evaluate(
     """Score a trained model on the data of its run file."""
     from mtlkit import runfile
 
-    kept = runfile.open_run(_checked(folder))
-    scores = kept.trainer.evaluate(_examples(kept, split))
+    with _read_from(folder):
+        kept = runfile.open_run(_checked(folder))
+        scores = kept.trainer.evaluate(_examples(kept, split))
     if as_json:
         finite = {t: {k: v if v == v else None for k, v in s.items()} for t, s in scores.items()}
         typer.echo(json.dumps(finite, indent=1, ensure_ascii=False))
@@ -133,7 +138,10 @@ def predict(
     from mtlkit import runfile
     from mtlkit.prediction import predict_file
 
-    written, rows = predict_file(runfile.open_run(_checked(folder)), folder, source, out)
+    with _read_from(folder):
+        kept = runfile.open_run(_checked(folder))
+    with _read_from(source or folder):
+        written, rows = predict_file(kept, folder, source, out)
     _out.print(f"{rows} predictions in {written}", highlight=False, markup=False)
 
 
@@ -163,7 +171,8 @@ def show(
     if cost:
         _print_cost(source, batch, length, as_json)
         return
-    model = _model_of(source)
+    with _read_from(source):
+        model = _model_of(source)
     if spec:
         typer.echo(json.dumps(model.spec, indent=1, ensure_ascii=False))
         return
@@ -198,7 +207,8 @@ def suggest(
     from mtlkit.suggest import suggest
     from mtlkit.suggest.words import command
 
-    found = suggest(file, out or file.parent, lookahead=lookahead, steps=steps, groups=groups, overwrite=overwrite)
+    with _read_from(file):
+        found = suggest(file, out or file.parent, lookahead=lookahead, steps=steps, groups=groups, overwrite=overwrite)
     written = f"written: {found.run_file} and {found.picture}"
     for line in found.reason, "", written, f"train it with:  {command(found.run_file)}":
         _out.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -272,8 +282,9 @@ def _print_cost(source: Path, batch: int, length: int, as_json: bool) -> None:
     from mtlkit.show.cost import Cost
     from mtlkit.show.cost_table import plain, tables
 
-    spec = read_spec(Folder.of(source)) if os.path.isdir(source) else _spec_of(source)
-    found = Cost.of(spec, batch=batch, length=length)
+    with _read_from(source):
+        spec = read_spec(Folder.of(source)) if os.path.isdir(source) else _spec_of(source)
+        found = Cost.of(spec, batch=batch, length=length)
     if as_json:
         typer.echo(json.dumps(plain(found), indent=1, ensure_ascii=False))
     else:
@@ -299,6 +310,21 @@ def _print_scores(scores: dict[str, dict[str, float]], what: str) -> None:
     for task, values in scores.items():
         table.add_row(escape(task), *(f"{values[name]:.4f}" if name in values else "" for name in names))
     _out.print(table)
+
+
+@contextmanager
+def _read_from(file: Path | None) -> Iterator[None]:
+    """Errors name the file that they are about: what is below is given tables and arrays, and does not know it."""
+    try:
+        yield
+    except SpecError as error:
+        if file is None or str(file) in error.source:
+            raise
+        raise SpecError(error.problems, f"{error.source} of {file}") from error
+    except DataError as error:
+        if file is None or str(file) in str(error):
+            raise
+        raise DataError(f"{file}: {error}") from error
 
 
 def main() -> None:

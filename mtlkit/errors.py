@@ -38,7 +38,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        # A key with an end of line would look like a message of its own.
+        path = self.path.replace("\n", "\\n")
+        return f"{path}: {self.message}"
 
 
 class SpecError(MtlkitError, ValueError):

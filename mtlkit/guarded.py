@@ -109,15 +109,15 @@ class Folder:
             whole = isinstance(manifest, dict) and signed(manifest) == data
         except (ValueError, RecursionError):  # what is no Unicode, or nests too deeply
             whole = False
-        if not whole and isinstance(manifest, dict) and "sha256" in manifest:
+        if not whole and isinstance(manifest, dict) and {"sha256", "files"} & set(manifest):
             raise DamagedError(f"{file}: is damaged: it is not what was saved. Use another copy")
         if not whole or manifest.get("format") != FORMAT:
             found = manifest.get("format") if isinstance(manifest, dict) else manifest
             raise CheckpointError(f"{file}: found format {shown(found)}, expected {FORMAT}; update mtlkit")
         files = manifest.get("files")
         for name, entry in files.items() if isinstance(files, dict) else [("files", None)]:
-            right = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
-            if not right or not _PLAIN_NAME.fullmatch(name):
+            size, sha256 = (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+            if type(size) is not int or size < 0 or not isinstance(sha256, str) or not _PLAIN_NAME.fullmatch(name):
                 raise CheckpointError(
                     f"{file}: lists {shown(name)} with {shown(entry)}, expected plain names of files in the folder, "
                     "each with its bytes and sha256. Use another copy"

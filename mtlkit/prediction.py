@@ -14,9 +14,10 @@ from torch import Tensor
 
 from mtlkit.data import TableFormat
 from mtlkit.data.archive import read_arrays
+from mtlkit.data.array import to_input
 from mtlkit.data.frame import write_table
+from mtlkit.data.npz import BITS_A_BYTE
 from mtlkit.errors import DataError, shown
-from mtlkit.model import Model
 from mtlkit.runfile import Kept
 
 
@@ -35,7 +36,6 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
     Raises:
         DataError: `source` can't be read or does not fit the model, or `out` can't be written.
     """
-    model = kept.trainer.model
     if source is not None and out is not None and source.resolve() == out.resolve():
         raise DataError(f"{out}: is the file to predict for; choose another to write")
     out = out or folder / "predictions.csv"
@@ -43,7 +43,7 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
     if table is not None:
         predictions = kept.trainer.predict(table.read(str(source)))
     else:
-        predictions = kept.trainer.predict(_test_inputs(kept) if source is None else _arrays(source, model))
+        predictions = kept.trainer.predict(_test_inputs(kept) if source is None else _arrays(source, kept))
     if out.suffix == ".npz":
         _write_arrays(out, predictions)
     elif table is not None:
@@ -60,17 +60,25 @@ def _test_inputs(kept: Kept) -> object:
     return test[0]
 
 
-def _arrays(source: Path, model: Model) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by the names of the model's inputs; a single one may have any name."""
+def _arrays(source: Path, kept: Kept) -> dict[str, Tensor]:
+    """The arrays of an .npz by the names of the model's inputs, read as they were for training.
+
+    A single one may have any name.
+    """
+    inputs = list(kept.trainer.model.graph.inputs)
     if source.suffix != ".npz":
-        raise DataError(f"{source}: expected an .npz with an array for each input: {', '.join(model.graph.inputs)}")
-    arrays = read_arrays(str(source))
-    if len(model.graph.inputs) == 1 and len(arrays) == 1:
-        return dict.fromkeys(model.graph.inputs, next(iter(arrays.values())))
-    missing = [name for name in model.graph.inputs if name not in arrays]
+        raise DataError(f"{source}: expected an .npz with an array for each input: {', '.join(inputs)}")
+    packed = kept.run.data["type"] == "npz" and bool(kept.run.data.get("packed"))
+    arrays = read_arrays(str(source), growth=BITS_A_BYTE if packed else 1)
+    if len(inputs) == 1 and len(arrays) == 1:
+        arrays = dict.fromkeys(inputs, next(iter(arrays.values())))
+    missing = [name for name in inputs if name not in arrays]
     if missing:
         raise DataError(f"{source}: has no array {missing[0]!r}; found {shown(list(arrays))}")
-    return {name: arrays[name] for name in model.graph.inputs}
+    try:
+        return {name: to_input(name, arrays[name], packed=packed) for name in inputs}
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
 
 
 def _columns(predictions: dict[str, Tensor], table: TableFormat | None) -> Any:

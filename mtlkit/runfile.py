@@ -66,6 +66,11 @@ class RunFile:
         try:
             with contextlib.chdir(self.folder) if self.folder and self.folder.is_dir() else contextlib.nullcontext():
                 return make(datasets, self.data)
+        except DataError as error:
+            path = self.data.get("path")
+            if not isinstance(path, str) or path in str(error):
+                raise
+            raise DataError(f"{path}: {error}") from error
         except ValueError as error:
             if isinstance(error, SpecError) or type(error) is not ValueError:
                 raise

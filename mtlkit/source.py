@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from mtlkit.errors import Problem, SpecError, shown
 from mtlkit.guarded import read_regular
 
 _MAX_BYTES = 8 * 2**20
+# PyYAML takes some ten microseconds a byte.
+_MAX_YAML = 2**20
 _MAX_DEPTH = 32
 _MAX_ITEMS = 1_000_000
 _MAX_TEXT = 10_000
@@ -111,8 +114,7 @@ class _Copy:
 
 
 def _below(path: str, key: object) -> str:
-    # A key with an end of line would look like a message of its own.
-    step = str(key)[:80].replace("\n", "\\n") or "''"
+    step = str(key)[:80] or "''"
     return f"{path}.{step}" if path else step
 
 
@@ -129,7 +131,7 @@ def _raw(path: Path) -> bytes:
 
 
 def _parsed(raw: bytes, path: Path) -> Any:
-    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": _json, ".yaml": _yaml, ".yml": _yaml}
+    readers: dict[str, Callable[[str], Any]] = {".toml": _toml, ".json": _json, ".yaml": _yaml, ".yml": _yaml}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         message = f"found the suffix {path.suffix!r}, expected .toml, .json, .yaml"
@@ -145,6 +147,18 @@ def _parsed(raw: bytes, path: Path) -> Any:
     raise SpecError([Problem(str(path), message)], str(path))
 
 
+# The time that tomllib takes for one grows with the square of its parts, and so many would nest too deeply anyway.
+# Possessive, and from the start of a word alone: a search must not take the time that it is to save.
+_KEY = r"""(?:"[^"\n]*+"|'[^'\n]*+'|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++)"""
+_LONG_KEY = re.compile(rf"{_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{64}}")
+
+
+def _toml(text: str) -> Any:
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key has more than 64 parts, expected at most {_MAX_DEPTH}")
+    return tomllib.loads(text)
+
+
 def _json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table: dict[str, Any] = {}
@@ -158,6 +172,8 @@ def _json(text: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
+    if len(text) > _MAX_YAML:
+        raise ValueError(f"has {len(text):,} characters, expected {_MAX_YAML:,} at most. JSON files may be larger")
     return yaml.load(text, _Loader)
 
 
@@ -183,18 +199,24 @@ class _Loader(yaml.SafeLoader):
 
 
 def _resolve_as_yaml_1_2() -> None:
-    """`yes`, `no`, `on` and `off` are strings, and 1e-3 is a number, as everywhere but in YAML 1.1."""
-    import re
-
-    bool_tag, float_tag = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+    """`yes`, `no`, `on` and `off` are strings, 1e-3 is a number and 12:30 is none, as everywhere but in YAML 1.1."""
+    ours = {
+        "bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
+        "int": ("[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", "-+0123456789"),
+        "float": (
+            r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))"
+            r"|\.(nan|NaN|NAN)",
+            "-+0123456789.",
+        ),
+    }
+    tags = {f"tag:yaml.org,2002:{name}": (pattern, first) for name, (pattern, first) in ours.items()}
     _Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != bool_tag]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in tags]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    _Loader.add_implicit_resolver(bool_tag, re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-    _Loader.add_implicit_resolver(
-        float_tag, re.compile(r"^[-+]?[0-9][0-9]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
+    # The first that matches is taken, and every integer would be a float.
+    for tag, (pattern, first) in tags.items():
+        _Loader.add_implicit_resolver(tag, re.compile(f"^({pattern})$"), list(first))
 
 
 _resolve_as_yaml_1_2()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +20,13 @@ from hypothesis import strategies as st
 from mtlkit import DEFAULT_SPEC, Model, SpecError, build_model
 from mtlkit.spec import Structure
 
-MUTATIONS = 5_000
+MUTATIONS = 10_000
 # Of processor time, so that a busy machine is no failure.
 SECONDS = 2.0
 # What this machine can't hold is refused; a mutated width must not take the tests' memory.
 PARAMETERS = 2_000_000
+# Beyond what the process held before: the weights of the largest, and what planning takes.
+MIB = 200
 
 TASKS = {
     "digit": {"outputs": 10, "loss": "cross_entropy", "metrics": ["accuracy", {"type": "f1", "average": "macro"}]},
@@ -135,6 +139,32 @@ def test_the_specs_that_are_mutated_are_valid() -> None:
         assert isinstance(build_model(spec, max_parameters=PARAMETERS), Model)
 
 
+class Worst:
+    """The most that one spec took."""
+
+    seconds = mib = 0.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _told() -> Iterator[None]:
+    yield
+    if Worst.seconds:
+        sys.stderr.write(
+            f"\n{MUTATIONS:,} mutated specs: most time {Worst.seconds:.2f} s, memory {Worst.mib:.0f} MiB\n"
+        )
+
+
+def _peak(reset: bool = False) -> float:
+    """The most memory that this process held since the last reset, in MiB; 0 where the system does not tell."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0.0
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 @pytest.mark.slow
 @settings(max_examples=MUTATIONS, phases=[Phase.explicit, Phase.generate])  # to shrink one takes minutes
 @given(st.sampled_from(sorted(SPECS)), st.randoms(use_true_random=False), st.integers(1, 3))
@@ -142,7 +172,7 @@ def test_a_mutated_spec_is_a_model_or_a_spec_error(name: str, chance: random.Ran
     spec = copy.deepcopy(SPECS[name])
     for _ in range(mutations):
         _mutate(spec, chance)
-    started = time.process_time()
+    before, started = _peak(reset=True), time.process_time()
     try:
         model = build_model(spec, max_parameters=PARAMETERS)
     except SpecError as error:
@@ -154,7 +184,10 @@ def test_a_mutated_spec_is_a_model_or_a_spec_error(name: str, chance: random.Ran
             assert len(str(problem)) < 3_000
     else:
         assert isinstance(model, Model)
-    assert time.process_time() - started < SECONDS, f"too slow: {str(spec)[:5_000]}"
+    seconds, mib = time.process_time() - started, _peak() - before
+    Worst.seconds, Worst.mib = max(Worst.seconds, seconds), max(Worst.mib, mib)
+    assert seconds < SECONDS, f"too slow: {str(spec)[:5_000]}"
+    assert mib < MIB, f"too large: {str(spec)[:5_000]}"
 
 
 def _mutate(spec: dict[str, Any], chance: random.Random) -> None:

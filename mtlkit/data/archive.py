@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ _BYTES_A_VALUE = 4
 # What a damaged or foreign zip file raises, of its own and of the libraries that unpack it.
 _DAMAGE = (
     *(OSError, EOFError, ValueError, RuntimeError, OverflowError, RecursionError, MemoryError, LookupError),
-    *(SyntaxError, struct.error, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error),
+    *(SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error),
 )
 
 

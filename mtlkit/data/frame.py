@@ -10,6 +10,7 @@ from it.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlkit.data.extra import bench_extra
-from mtlkit.data.opened import most_bytes, opened
+from mtlkit.data.opened import LEAST_PACKED, most_bytes, opened
 from mtlkit.errors import DataError, nearest, shown
 
 _PARQUET = (".parquet", ".pq")
@@ -35,7 +36,6 @@ _LONGEST_HEADER = 2**24
 
 # Bytes of a cell in memory, at least.
 _CELL = 8
-_TEXTS = ("string", "large_string", "string_view", "binary", "large_binary")
 
 # What stands for "no number" in exported tables, beside an empty cell. In a column of text these are text.
 _NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "null")
@@ -170,20 +170,43 @@ def _parquet_frame(path: str) -> Any:
         found = parquet.ParquetFile(file)
         meta, schema = found.metadata, found.schema_arrow
         _refuse_columns(path, meta.num_columns)
+        nested = [field.name for field in schema if field.type.num_fields]
+        if nested:
+            raise ValueError(f"column {nested[0]!r} holds lists or records, expected plain values. Leave it out")
         groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
-        size = max(sum(max(0, g.total_byte_size) for g in groups), _CELL * meta.num_rows * meta.num_columns)
-        room = most_bytes(meta.serialized_size + sum(max(0, g.total_byte_size) for g in groups) // _CELL)
-        if size > room:
-            raise ValueError(
-                f"says that it has {meta.num_rows:,} rows of {meta.num_columns:,} columns, {size / 2**30:,.1f} GiB, "
-                f"expected {room / 2**30:,.1f} at most"
-            )
-        texts = [field.name for field in schema if str(field.type) in _TEXTS]
-        frame = parquet.read_table(file, read_dictionary=texts).to_pandas()
+        columns = [found.schema.column(index) for index in range(meta.num_columns)]
+        cells = sum(
+            group.column(index).num_values * max(_CELL, column.length or 0)
+            for group in groups
+            for index, column in enumerate(columns)
+        )
+        packed, bytes_ = os.fstat(file.fileno()).st_size, sum(group.total_byte_size for group in groups)
+        _refuse_size("bytes of columns", bytes_, most_bytes(packed, LEAST_PACKED))
+        _refuse_size("bytes of cells", cells, most_bytes(packed))
+        texts = [column.name for column in columns if column.physical_type == "BYTE_ARRAY"]
+        table = parquet.read_table(file, read_dictionary=texts)
+        _refuse_size("bytes of text", _text_bytes(table, texts), most_bytes(packed, LEAST_PACKED))
+        frame = table.to_pandas()
     for name in texts:
         if str(frame[name].dtype) == "category":
             frame[name] = frame[name].astype(object)
     return frame
+
+
+def _text_bytes(table: Any, names: list[str]) -> int:
+    """The bytes of the texts of these columns, each cell's counted."""
+    compute = bench_extra("pyarrow.compute", "Parquet")
+    size = 0
+    for name in names:
+        for chunk in table[name].chunks:
+            lengths = compute.binary_length(chunk.dictionary)
+            size += compute.sum(lengths.cast("int64").take(chunk.indices)).as_py() or 0
+    return size
+
+
+def _refuse_size(what: str, size: int, room: int) -> None:
+    if not 0 <= size <= room:
+        raise ValueError(f"has {size:,} {what}, expected {room:,} at most. Shorten it, or leave columns out")
 
 
 def _refuse_columns(path: str, number: int) -> None:

@@ -47,7 +47,7 @@ from mtlkit.data.split import PARTS, Fraction, random_split
 from mtlkit.errors import DataError, nearest
 
 Named: TypeAlias = dict[str, Array]
-_BITS_A_BYTE = 8
+BITS_A_BYTE = 8
 Names = Annotated[list[str], Field(min_length=1)]
 
 
@@ -85,7 +85,7 @@ def npz(
     """
     names = [inputs] if isinstance(inputs, str) else inputs
     paths = {"train": path, "valid": valid_path, "test": test_path}
-    growth = _BITS_A_BYTE if packed else 1
+    growth = BITS_A_BYTE if packed else 1
     files = {part: _load(own, names, tasks, columns, growth) for part, own in paths.items() if own is not None}
     kinds = _kinds(files["train"][1], kind)
     pairs = {

@@ -19,13 +19,15 @@ from mtlkit.guarded import open_regular
 # What a small file may become in memory. A large one may grow as far as data do that were packed well.
 _LEAST = 4 * 2**30
 _GROWTH = 32
+LEAST_PACKED = 256 * 2**20
+"""What a small file of text may be unpacked to."""
 
 _PACKED = (".bz2", ".xz", ".zip", ".zst", ".tar", ".tgz")
 
 
-def most_bytes(size: int) -> int:
-    """The bytes that a file of this size may become when it is unpacked or laid out: 4 GiB, or 32 times its size."""
-    return max(_LEAST, _GROWTH * size)
+def most_bytes(size: int, least: int = _LEAST) -> int:
+    """The bytes that a file of this size may become when it is laid out as arrays: 4 GiB, or 32 times its size."""
+    return max(least, _GROWTH * size)
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: it is no regular file, or can't be read.
-        ValueError: it is packed in another way, or, while it is read, it unpacks to more than `most_bytes` allow.
+        ValueError: it is packed in another way, or unpacks to more than 256 MiB and 32 times its size.
     """
     if path.lower().endswith(_PACKED):
         raise ValueError(f"is packed as {os.path.splitext(path)[1]}, expected a plain file or .gz. Unpack it")
@@ -42,7 +44,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
         if not path.lower().endswith(".gz"):
             yield file
             return
-        limit = most_bytes(os.fstat(file.fileno()).st_size)
+        limit = most_bytes(os.fstat(file.fileno()).st_size, LEAST_PACKED)
         with gzip.GzipFile(fileobj=file) as packed, io.BufferedReader(_Limited(packed, limit)) as unpacked:
             yield unpacked
 
