@@ -109,9 +109,10 @@ class Folder:
             whole = isinstance(manifest, dict) and signed(manifest) == data
         except (ValueError, RecursionError):  # what is no Unicode, or nests too deeply
             whole = False
-        if not whole and isinstance(manifest, dict) and {"sha256", "files"} & set(manifest):
+        ours = isinstance(manifest, dict) and (manifest.get("format") == FORMAT or "sha256" in manifest)
+        if ours and not whole:
             raise DamagedError(f"{file}: is damaged: it is not what was saved. Use another copy")
-        if not whole or manifest.get("format") != FORMAT:
+        if not ours or manifest.get("format") != FORMAT:
             found = manifest.get("format") if isinstance(manifest, dict) else manifest
             raise CheckpointError(f"{file}: found format {shown(found)}, expected {FORMAT}; update mtlkit")
         files = manifest.get("files")
