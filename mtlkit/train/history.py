@@ -39,6 +39,7 @@ class HistoryFile:
         self.path = folder / "history.jsonl"
         with _told(self.path):
             folder.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)  # which may be a link that leads elsewhere
             self.path.write_text("")
 
     def append(self, record: dict[str, Any]) -> None:
