@@ -182,8 +182,9 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume:
         )
     run, _ = read_run(path)
     data = run.load_data()
-    model = seeded_model(complete(run.model, data), run.train)
-    trainer = Trainer(model, **{"out_dir": str(folder), **run.train, **({"resume": True} if resume else {})})
+    how = {"out_dir": str(folder), **run.train, **({"resume": True} if resume else {})}
+    model = seeded_model(complete(run.model, data), how)
+    trainer = Trainer(model, **how)
     kept = {"model": model.spec, "train": run.train, "data": run.data, "folder": str(Path.cwd())}
     files = {RUN: as_json(kept)}
     if data.table is not None:

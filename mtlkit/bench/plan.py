@@ -39,7 +39,7 @@ from mtlkit.train.trainer import check_settings
 DEFAULT = Path(__file__).with_name("default.toml")
 
 # Arguments of the trainer that would give one run what another lacks, or that have no meaning for many runs.
-_OWN = ("seed", "patience", "out_dir", "save_every", "resume", "callbacks", "progress")
+_OWN = ("seed", "patience", "out_dir", "save_every", "keep", "resume", "trackers", "callbacks", "progress")
 
 
 class Table(BaseModel):

@@ -22,6 +22,7 @@ from mtlkit.runfile import RunFile, complete, for_tasks, seeded_model
 from mtlkit.suggest.lookahead import Lookahead, Watched
 from mtlkit.train import GradientMonitor, Trainer
 from mtlkit.train.examples import batches
+from mtlkit.train.trainer import KEEPS
 
 RUNS = 2
 """Short runs. What first weights and the order of batches do differs between them, what the tasks do stays."""
@@ -93,9 +94,12 @@ def measure(run: RunFile, data: Data, lookahead: bool, steps: int, every: int) -
     return measured
 
 
+_NOT_HERE = KEEPS | {"epochs", "patience", "compile", "callbacks"}
+
+
 def _settings(train: Mapping[str, Any], seed: int, steps: int) -> dict[str, Any]:
     """The run's own settings, but for what would stop, keep, watch or weigh."""
-    settings = {k: v for k, v in train.items() if k not in ("epochs", "patience", "out_dir", "compile", "callbacks")}
+    settings = {k: v for k, v in train.items() if k not in _NOT_HERE}
     # fp16 scales losses, so that small gradients, taken without the scaler, would be 0.
     precision = "fp32" if train.get("precision") == "fp16" else train.get("precision", "fp32")
     return {**settings, "max_steps": steps, "balancer": "sum", "seed": seed, "precision": precision}

@@ -24,6 +24,7 @@ from mtlkit.suggest.measure import RUNS, measure
 from mtlkit.suggest.split import Named, grouped
 from mtlkit.suggest.words import reason
 from mtlkit.train import Trainer
+from mtlkit.train.trainer import KEEPS
 
 STEPS = 300
 """Optimiser steps in all, 150 in each run: more change the means by less than what two runs differ by."""
@@ -126,7 +127,8 @@ def _check_counts(steps: int, every: int) -> None:
 
 def _checked_model(run: RunFile, data: Data, groups: int | None, source: str) -> Model:
     """The model of a run file, of which it is known that its tasks can be measured and their groups be trained."""
-    model = seeded_model(complete(run.model, data), run.train)
+    train = {name: value for name, value in run.train.items() if name not in KEEPS}
+    model = seeded_model(complete(run.model, data), train)
     tasks = model.tasks
     if len(tasks) == 1:
         message = f"found one, {tasks[0]!r}; expected two or more, since one has none to share with. Add tasks"
@@ -144,5 +146,5 @@ def _checked_model(run: RunFile, data: Data, groups: int | None, source: str) ->
         raise SpecError([Problem("model.encoder", f"{message}. Use another encoder")], source)
     # What the balancer, say, can't do with groups is told before anything is measured.
     trial: Named = (tasks[:1], tasks[1:])
-    Trainer(build_model(complete(grouped(run.model, model, trial), data)), **run.train)
+    Trainer(build_model(complete(grouped(run.model, model, trial), data)), **train)
     return model

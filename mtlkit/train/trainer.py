@@ -60,6 +60,8 @@ from mtlkit.train.tracking import Trackers, problems_of
 from mtlkit.train.walk import modules_of, trained
 
 _DEFAULT_EPOCHS = 10
+KEEPS = frozenset({"out_dir", "save_every", "keep", "resume", "trackers"})
+"""The arguments that say where and when something is kept of a run."""
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _Count = Annotated[int, Field(ge=1)]

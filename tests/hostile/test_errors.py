@@ -170,6 +170,8 @@ def test_links_that_wait_for_what_is_written(folder: Path) -> None:
     Path("m/.predictions.csv.part").symlink_to(folder / "mine.txt")
     Path("m/predictions.csv").symlink_to(folder / "mine.txt")
     assert mtl("predict", "m", "new.csv")[0] == 0
+    Path("m/history.jsonl").unlink()
+    Path("m/history.jsonl").symlink_to(folder / "mine.txt")
     for name in ("model.safetensors", "spec.json", "manifest.json", "run.json"):
         Path(f"m/.{name}.{os.getpid()}").symlink_to(folder / "mine.txt")
     assert mtl("train", "run.json", "--out", "m", "--overwrite")[0] == 0

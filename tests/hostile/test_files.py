@@ -16,7 +16,7 @@ import pytest
 
 WORKER = Path(__file__).with_name("worker.py")
 # The most that one file may take, beyond what the program holds before: of processor time and of memory.
-SECONDS, MIB = 20, 1_500
+SECONDS, MIB = 20, 600
 
 
 @pytest.mark.slow
