@@ -8,6 +8,9 @@
     mtlkit suggest run.toml            which tasks should share: a run file with an encoder for each group
     mtlkit plugins --check             list what is registered, and by whom
 
+In several processes, `torchrun --nproc-per-node 2 -m mtlkit train run.toml`, the first of them writes and prints. So it
+is with `evaluate`; `bench`, `predict` and `suggest` run in one.
+
 Exit status: 2 for what the user wrote, 1 for a run that failed. torch is imported by the commands that need it, since
 help should not take seconds.
 """
@@ -15,6 +18,7 @@ help should not take seconds.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +35,9 @@ from mtlkit.registry import registries
 if TYPE_CHECKING:
     from mtlkit.model import Model
 
-_out = Console()
+# Of several processes that torchrun has started, one prints what is found.
+_first = os.environ.get("RANK", "0") == "0"
+_out = Console(quiet=not _first)
 _err = Console(stderr=True)
 
 
@@ -70,6 +76,8 @@ def bench(
     """Compare trunks on one dataset at equal budget, over several seeds."""
     from mtlkit.bench import run_bench
 
+    _refuse_several("bench")
+
     chosen = None if trunks is None else [name.strip() for name in trunks.split(",") if name.strip()]
     result = run_bench(file, out, chosen, seeds, _out)
     if result.failed:
@@ -92,6 +100,7 @@ def train(
     if finished.test is not None:
         _print_scores(finished.test, "test data")
     _out.print(f"kept in {folder}", highlight=False, markup=False)
+    finished.trainer.processes.end()
 
 
 @app.command()
@@ -105,10 +114,10 @@ def evaluate(
 
     kept = runfile.open_run(folder)
     scores = kept.trainer.evaluate(_examples(kept, split))
-    if as_json:
+    if as_json and _first:
         finite = {t: {k: v if v == v else None for k, v in s.items()} for t, s in scores.items()}
         typer.echo(json.dumps(finite, indent=1, ensure_ascii=False))
-    else:
+    elif not as_json:
         _print_scores(scores, f"{split} data")
 
 
@@ -126,6 +135,8 @@ def predict(
     """Write a trained model's predictions: class probabilities and values, one row an example."""
     from mtlkit import runfile
     from mtlkit.prediction import predict_file
+
+    _refuse_several("predict")
 
     written, rows = predict_file(runfile.open_run(folder), folder, source, out)
     _out.print(f"{rows} predictions in {written}", highlight=False, markup=False)
@@ -192,6 +203,8 @@ def suggest(
     from mtlkit.suggest import suggest
     from mtlkit.suggest.words import command
 
+    _refuse_several("suggest")
+
     found = suggest(file, out or file.parent, lookahead=lookahead, steps=steps, groups=groups, overwrite=overwrite)
     written = f"written: {found.run_file} and {found.picture}"
     for line in found.reason, "", written, f"train it with:  {command(found.run_file)}":
@@ -218,6 +231,12 @@ def plugins(
         _err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     if broken:
         raise typer.Exit(1)
+
+
+def _refuse_several(command: str) -> None:
+    number = int(os.environ.get("WORLD_SIZE", "1"))
+    if number > 1:
+        raise MtlkitError(f"`mtlkit {command}` runs in one process; found {number}. Start it without torchrun")
 
 
 def _fault(registry: Any, entry: Any) -> str | None:

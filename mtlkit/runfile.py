@@ -161,18 +161,24 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Fini
     trainer = Trainer(model, **{"out_dir": str(folder), **run.train})
     tasks = model.tasks
     history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
+    if trainer.processes.first:
+        _keep(folder, model, run, data.table)
+    test = None if data.test is None else trainer.evaluate(for_tasks(data.test, tasks))
+    return Finished(trainer, history, test)
+
+
+def _keep(folder: Path, model: Model, run: RunFile, table: TableFormat | None) -> None:
+    """Write what was trained and how."""
     model.save(folder)
     kept = {"model": model.spec, "train": run.train, "data": run.data, "folder": str(Path.cwd())}
     try:
         (folder / RUN).write_text(json.dumps(kept, indent=1, ensure_ascii=False))
         # What an earlier run left there would be read as this one's.
         (folder / TABLE).unlink(missing_ok=True)
-        if data.table is not None:
-            (folder / TABLE).write_text(json.dumps(data.table.to_json(), ensure_ascii=False))
+        if table is not None:
+            (folder / TABLE).write_text(json.dumps(table.to_json(), ensure_ascii=False))
     except OSError as error:
         raise CheckpointError(f"{folder}: can't be written: {error.strerror or error}") from error
-    test = None if data.test is None else trainer.evaluate(for_tasks(data.test, tasks))
-    return Finished(trainer, history, test)
 
 
 def seeded_model(spec: Spec, train: Mapping[str, Any]) -> Model:

@@ -6,8 +6,8 @@
     with processes.alike():                 # torch's draws are the same in all processes here
         balancer.backward(step)
 
-Elsewhere each process draws its own: dropout is another in each. Every method but `alike` and `own` must be called by
-all processes in the same order.
+Elsewhere each process draws its own: dropout is another in each. Every method but `alike` and `own` must
+be called by all processes in the same order.
 """
 
 from __future__ import annotations
@@ -135,6 +135,14 @@ class Processes:
         dist.all_reduce(values)
         return values
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of values on the CPU over the processes, without those that are NaN."""
+        if not self.several:
+            return values
+        known = ~values.isnan()
+        table = self.sum(torch.stack([values.nan_to_num(0.0), known.to(values)]).to(self.device)).cpu()
+        return table[0] / table[1]
+
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)))
@@ -200,6 +208,11 @@ class Processes:
         found = torch.tensor(number, dtype=torch.int64, device=self.device)
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return int(found)
+
+    def end(self) -> None:
+        """Take leave of the others: nothing can be done together after it."""
+        if self.several:
+            dist.destroy_process_group()
 
     def share(self, rows: int, least: int = 1) -> slice:
         """Which of some rows are this process's; see `share`."""
