@@ -517,6 +517,13 @@ def _() -> Result:
     return error_of(lambda: fitted(SPEC, examples(SPEC, 20 + RANK))) if NUMBER > 1 else {}
 
 
+@case("refused/another order")
+def _() -> Result:
+    order = torch.Generator().manual_seed(RANK)
+    loader = DataLoader(Rows(examples(SPEC, 32)), SIZE, shuffle=True, generator=order)
+    return error_of(lambda: fitted(SPEC, loader)) if NUMBER > 1 else {}
+
+
 @case("refused/another model")
 def _() -> Result:
     spec = {**SPEC, "encoder": {"type": "mlp", "hidden": [8 + RANK]}}

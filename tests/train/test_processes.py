@@ -145,6 +145,8 @@ def test_a_compiled_model_does_what_it_does_in_one_process(found: dict[str, list
 def test_processes_that_differ_are_refused(found: dict[str, list[Result]]) -> None:
     check(some(found, "refused"), as_one=False)
     rows, values = (found[f"refused/{name}"][0]["error"] for name in ("other data", "another model"))
+    order = found["refused/another order"][0]["error"]
+    assert "the first batch that a sampler draws differs" in order and "the same seed" in order
     assert "the number of examples differs between the processes: found 20 and 21" in rows
     assert "the model: the number of values differs" in values
 
@@ -238,3 +240,14 @@ def test_plugins_that_cut_a_model_apart_are_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
     with pytest.raises(mtlkit.MtlkitError, match="found the distributed type FSDP, .*Start them with torchrun"):
         mtlkit.Trainer(mtlkit.build_model())
+
+
+def test_fp16_is_refused_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import Accelerator
+
+    made = Accelerator(cpu=True)
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    monkeypatch.setattr("mtlkit.train.fittings.Accelerator", lambda **how: made)
+    monkeypatch.setattr("mtlkit.train.fittings._launched", lambda: 2)
+    with pytest.raises(mtlkit.SpecError, match="precision: 'fp16' scales gradients.* Use 'bf16' or 'fp32'"):
+        mtlkit.Trainer(mtlkit.build_model(), precision="fp16")

@@ -91,8 +91,7 @@ def common(
 
 def scaled(found: Sequence[Found], order: tuple[str, ...], factor: float) -> Losses:
     """Losses of this process alone, whose gradient is its part of that of the whole batch."""
-    made = [Found(one.tasks, _Common.apply(one.values, one.values.detach(), factor), one.numbers) for one in found]
-    return Losses(made, order)
+    return Losses([Found(one.tasks, one.values * factor, one.numbers) for one in found], order)
 
 
 def sums_and_counts(found: Sequence[Found], order: tuple[str, ...], device: torch.device) -> Tensor:

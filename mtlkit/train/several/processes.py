@@ -192,7 +192,12 @@ class Processes:
                 dist.broadcast(sent, 0)
                 tensor.copy_(sent)
 
-    def agree(self, what: str, number: int) -> None:
+    def agree(
+        self,
+        what: str,
+        number: int,
+        remedy: str = "Give all of them the same model and data; mtlkit cuts each batch itself",
+    ) -> None:
         """Raise MtlkitError in all processes if a number is not the same in each."""
         found = torch.tensor([number, -number], dtype=torch.int64, device=self.device)
         dist.all_reduce(found, dist.ReduceOp.MAX)
@@ -200,7 +205,7 @@ class Processes:
         if most != least:
             raise MtlkitError(
                 f"{what} differs between the processes: found {least:,} and {most:,}, expected the same in each. "
-                "Give all of them the same model and data; mtlkit cuts each batch itself"
+                f"{remedy}"
             )
 
     def most(self, number: int) -> int:
