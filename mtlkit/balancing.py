@@ -105,6 +105,11 @@ class Balancer(nn.Module):
     """Whether its `backward` takes no gradient but that of one scalar of the losses. Heads may then be trained as one,
     whose parameters have no gradients of their own. A class that overrides `backward` says it anew."""
 
+    fixed: ClassVar[bool] = False
+    """Whether its `backward` is that of a sum of the losses under weights that depend neither on them nor on draws.
+    It then need not wait for the losses of other processes. A class that overrides `backward` or `combine` says it
+    anew."""
+
     needs_matrix: ClassVar[bool] = False
     """Whether it needs the rows themselves, not only their inner products."""
 

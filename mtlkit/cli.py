@@ -8,6 +8,9 @@
     mtlkit suggest run.toml            which tasks should share: a run file with an encoder for each group
     mtlkit plugins --check             list what is registered, and by whom
 
+In several processes, `torchrun --nproc-per-node 2 -m mtlkit train run.toml`, the first of them writes and prints. So it
+is with `evaluate`; `bench`, `predict` and `suggest` run in one.
+
 Exit status: 2 for what the user wrote, 1 for a run that failed. torch is imported by the commands that need it, since
 help should not take seconds.
 """
@@ -36,7 +39,9 @@ from mtlkit.registry import registries
 if TYPE_CHECKING:
     from mtlkit.model import Model
 
-_out = Console()
+# Of several processes that torchrun has started, one prints what is found.
+_first = os.environ.get("RANK", "0") == "0"
+_out = Console(quiet=not _first)
 _err = Console(stderr=True)
 
 
@@ -75,6 +80,8 @@ def bench(
     """Compare trunks on one dataset at equal budget, over several seeds."""
     from mtlkit.bench import run_bench
 
+    _refuse_several("bench")
+
     chosen = None if trunks is None else [name.strip() for name in trunks.split(",") if name.strip()]
     with _read_from(file):
         result = run_bench(file, out, chosen, seeds, _out)
@@ -102,6 +109,7 @@ def train(
     if finished.test is not None:
         _print_scores(finished.test, "test data")
     _out.print(f"kept in {folder}", highlight=False, markup=False)
+    finished.trainer.processes.end()
 
 
 @app.command()
@@ -116,10 +124,10 @@ def evaluate(
     with _read_from(folder):
         kept = runfile.open_run(_checked(folder))
         scores = kept.trainer.evaluate(_examples(kept, split))
-    if as_json:
+    if as_json and _first:
         finite = {t: {k: v if v == v else None for k, v in s.items()} for t, s in scores.items()}
         typer.echo(json.dumps(finite, indent=1, ensure_ascii=False))
-    else:
+    elif not as_json:
         _print_scores(scores, f"{split} data")
 
 
@@ -137,6 +145,8 @@ def predict(
     """Write a trained model's predictions: class probabilities and values, one row an example."""
     from mtlkit import runfile
     from mtlkit.prediction import predict_file
+
+    _refuse_several("predict")
 
     with _read_from(folder):
         kept = runfile.open_run(_checked(folder))
@@ -207,6 +217,8 @@ def suggest(
     from mtlkit.suggest import suggest
     from mtlkit.suggest.words import command
 
+    _refuse_several("suggest")
+
     with _read_from(file):
         found = suggest(file, out or file.parent, lookahead=lookahead, steps=steps, groups=groups, overwrite=overwrite)
     written = f"written: {found.run_file} and {found.picture}"
@@ -234,6 +246,12 @@ def plugins(
         _err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     if broken:
         raise typer.Exit(1)
+
+
+def _refuse_several(command: str) -> None:
+    number = int(os.environ.get("WORLD_SIZE", "1"))
+    if number > 1:
+        raise MtlkitError(f"`mtlkit {command}` runs in one process; found {number}. Start it without torchrun")
 
 
 def _fault(registry: Any, entry: Any) -> str | None:

@@ -191,12 +191,15 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume:
         files[TABLE] = as_json(data.table.to_json())
     trainer.beside = files
     trainer.again = shlex.join(["mtlkit", "train", str(path), "--out", str(folder), "--resume"])
-    if overwrite:
+    if overwrite and trainer.processes.first:
         checkpoints.clear()
+    if trainer.processes.several:
+        trainer.processes.wait()
     tasks = model.tasks
     history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
-    save(model, folder, files)
-    if data.table is None:
+    if trainer.processes.first:
+        save(model, folder, files)
+    if trainer.processes.first and data.table is None:
         # What an earlier run left there belongs to no model.
         with contextlib.suppress(OSError):
             (folder / TABLE).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 import torch
 
-from benchmarks.speed import balance, default, heads, images, loader, predict, startup
+from benchmarks.speed import balance, default, heads, images, loader, predict, processes, startup
 from benchmarks.speed.measure import Row, Setting
 
 FAMILIES: dict[str, Callable[[Setting], Iterator[Row]]] = {
@@ -20,6 +20,7 @@ FAMILIES: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "images": images.rows,
     "predict": predict.rows,
     "balance": balance.rows,
+    "processes": processes.rows,
     "startup": startup.rows,
 }
 

@@ -25,6 +25,7 @@ class Constant(LossBalancer):
     """
 
     joint = False
+    fixed = True
     _constants: Tensor
 
     def __init__(self, tasks: Sequence[str], *, weights: dict[str, NotNegative] | None = None) -> None:

@@ -14,6 +14,7 @@ class Mean(LossBalancer):
     """The mean of the losses: as `sum`, but steps don't grow with the number of tasks."""
 
     joint = False
+    fixed = True
 
     def combine(self, losses: Tensor, tasks: tuple[str, ...]) -> Tensor:
         from torchjd.scalarization import Mean

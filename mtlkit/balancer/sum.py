@@ -16,6 +16,7 @@ class Sum(Balancer):
     """The gradient of the sum of the tasks' weighted losses."""
 
     joint = False
+    fixed = True
     losses_alone = True
 
     def __init__(self, tasks: Sequence[str]) -> None:

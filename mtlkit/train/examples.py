@@ -55,6 +55,8 @@ class Batch:
     complete: frozenset[str] = frozenset()
     tasks: frozenset[str] | None = None
     together: Mapping[LossGroup, Labels] = field(default_factory=dict)
+    whole: int = 0
+    """The examples of the batch of all processes, of which this is a slice; 0 where it is not known."""
 
     def labelled(self) -> Batch:
         """The same batch without the groups of which no task has a label in it."""
@@ -219,11 +221,15 @@ class TensorBatches:
         mine = order[: even * whole].view(even, processes.number, self.batch_size)[:, processes.rank].reshape(-1)
         step = self.batch_size * max(1, _FETCHED // max(1, self._bytes_a_row() * self.batch_size))
         for start in range(0, len(mine), step):
-            yield from self._cut(mine[start : start + step])
+            for batch in self._cut(mine[start : start + step]):
+                batch.whole = whole
+                yield batch
         rest = order[even * whole :]
         if len(rest):
             mine = rest[processes.share(len(rest), self.least)]
-            yield from self._cut(mine, max(1, len(mine)))
+            for batch in self._cut(mine, max(1, len(mine))):
+                batch.whole = len(rest)
+                yield batch
 
     def _cut(self, rows: slice | Tensor, size: int | None = None) -> Iterator[Batch]:
         """Some rows, `size` a batch."""

@@ -113,6 +113,9 @@ def made_accelerator(precision: str) -> Accelerator:
             f"found WORLD_SIZE={_launched()} and {accelerator.num_processes} processes in Accelerate's state, so that "
             "each process would train by itself. Make the trainer in processes that torchrun started, or unset it"
         )
+    if accelerator.num_processes > 1 and precision == "fp16":
+        message = "'fp16' scales gradients, which is not tried in several processes. Use 'bf16' or 'fp32'"
+        raise SpecError([Problem("precision", message)], "the trainer's arguments")
     return accelerator
 
 

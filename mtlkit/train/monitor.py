@@ -79,7 +79,7 @@ class GradientMonitor(Watch):
         self._record = None
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        if self.path is not None and history.gradients:
+        if self.path is not None and history.gradients and trainer.processes.first:
             _draw(history.gradients, trainer.model.tasks, self.path, self.use)
 
 

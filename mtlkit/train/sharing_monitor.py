@@ -37,7 +37,7 @@ class SharingMonitor(Watch):
     [rows, columns], the names of its `rows`, which read, and of its `columns`, which are read. The weights are the mean
     over the examples, channels and forward passes of the step. What is not known is NaN: a gate that did not run, since
     its task has no labels in the batch; features that a reader can't read. The gates of several tasks at one place are
-    the rows of one matrix.
+    the rows of one matrix. In several processes it is the mean over those whose slice of the batch runs them.
 
     Watched is each module of a scheme that has `rows` and `columns` (see `mtlkit.trunk`), a plugin's as well.
 
@@ -77,7 +77,9 @@ class SharingMonitor(Watch):
             trainer.history.sharing.append(
                 {
                     "step": trainer.step,
-                    "weights": {matrix.name: matrix.gathered(self._runs) for matrix in self._matrices},
+                    "weights": {
+                        matrix.name: trainer.processes.mean(matrix.gathered(self._runs)) for matrix in self._matrices
+                    },
                     "rows": {matrix.name: matrix.rows for matrix in self._matrices},
                     "columns": {matrix.name: matrix.columns for matrix in self._matrices},
                 }
@@ -85,7 +87,7 @@ class SharingMonitor(Watch):
         self._watch(trainer)
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        if self.path is not None and history.sharing:
+        if self.path is not None and history.sharing and trainer.processes.first:
             draw(history.sharing, self.path, self.use)
 
     def _watch(self, trainer: Trainer) -> None:

@@ -40,5 +40,5 @@ class Watch(Callback):
         return f"the picture of a {type(self).__name__}"
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        if self.path is not None:
+        if self.path is not None and trainer.processes.first:
             refuse_unwritable(self.path)

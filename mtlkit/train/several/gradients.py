@@ -47,11 +47,14 @@ class GradientSum:
         self.holders = [*model.parameters(), *(row.leaf for row in common)]
         self._sent = [False] * len(self.holders)
 
-    def __call__(self) -> None:
+    def __call__(self, along: Tensor | None = None) -> Tensor | None:
+        """Leave the sums in `.grad`; what is sent `along`, [n], comes back summed too."""
         for row in self._elsewhere:
             row.spread()
         flags = [float(p.grad is not None) for p in self.holders]
-        there = self._sum([p for p, sent in zip(self.holders, self._sent, strict=True) if sent], flags)
+        sent_before = [p for p, sent in zip(self.holders, self._sent, strict=True) if sent]
+        found = self._sum(sent_before, [torch.tensor(flags, device=self.processes.device), *_given(along)])
+        there = [flag > 0 for flag in found[0].tolist()]
         pairs = [*zip(self.holders, there, self._sent, strict=True)]
         for p, present, sent in pairs:
             if sent and not present:
@@ -59,16 +62,22 @@ class GradientSum:
         if any(present and not sent for _, present, sent in pairs):
             self._sum([p for p, present, sent in pairs if present and not sent])
         self._sent = there
+        self._scatter(there)
+        return found[1] if along is not None else None
+
+    def _scatter(self, there: Sequence[bool]) -> None:
+        """Say of which rows members have gradients of their own."""
+        if not self.optimizer.rows:
+            return
         now = {id(p) for p, present in zip(self.holders, there, strict=True) if present}
         for row in self.optimizer.rows:
             if any(id(p) in now for p in row.members):
                 row.scattered = True
 
-    def _sum(self, parameters: Sequence[nn.Parameter], flags: Sequence[float] = ()) -> list[bool]:
-        """Sum the gradients of these parameters in place, and the flags; whether a flag is set in any process."""
+    def _sum(self, parameters: Sequence[nn.Parameter], along: Sequence[Tensor] = ()) -> Sequence[Tensor]:
+        """Sum the gradients of these parameters, and what is sent along with them, which is returned."""
         small = [p for p in parameters if p.numel() <= _SMALL]
-        parts = [torch.tensor(flags, device=self.processes.device)] if flags else []
-        parts += [_real(p).reshape(-1) for p in small]
+        parts = [*along, *(_real(p).reshape(-1) for p in small)]
         waiting = []
         for p in parameters:
             if p.numel() > _SMALL:
@@ -78,11 +87,15 @@ class GradientSum:
         if parts:
             whole = self.processes.sum(torch.cat(parts))
             summed = whole.split([part.numel() for part in parts])
-        for p, values in zip(small, summed[1:] if flags else summed, strict=True):
+        for p, values in zip(small, summed[len(along) :], strict=True):
             p.grad = _as(p, values)
         for work in waiting:
             work.wait()
-        return [flag > 0 for flag in summed[0].tolist()] if flags else []
+        return summed[: len(along)]
+
+
+def _given(along: Tensor | None) -> list[Tensor]:
+    return [] if along is None else [along]
 
 
 def _real(p: nn.Parameter) -> Tensor:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from mtlkit.balancing import Balancer, TaskGradients
 from mtlkit.border import Border
-from mtlkit.grouping import Groups
+from mtlkit.grouping import Groups, declares
 from mtlkit.train.examples import Batch
 from mtlkit.train.kept import Kept
 from mtlkit.train.learner import Group, Learner
-from mtlkit.train.losses import Found, Losses
+from mtlkit.train.losses import Found, Losses, TaskLoss
 from mtlkit.train.several.buffers import Buffers
 from mtlkit.train.several.gradients import GradientSum, joint_sizes, over_all
-from mtlkit.train.several.losses import CommonLosses, common
+from mtlkit.train.several.losses import CommonLosses, common, recorded, scaled, sums_and_counts
 from mtlkit.train.several.processes import Processes
 from mtlkit.train.step import TrainStep
 
@@ -35,15 +35,61 @@ class JointLearner(Learner):
         self.summed = GradientSum(self.processes, optimizer, self.model, together.rows)
         self.draws_once = any(getattr(module, "draws_once", False) for module in self.model.modules())
         self._drew = False
+        kind = type(self.balancer)
+        fixed = self.balancer.fixed and all(declares(kind, "fixed", of) for of in ("backward", "combine"))
+        self.at_once = (
+            fixed
+            and not (self.skips or self.scaled or self.watched or self.unsure or self.draws_once)
+            and all(_counts_alike(one) for one in self.losses.values())
+        )
+        """Whether losses may be summed with their gradients: nobody needs their values before."""
 
     def look_at(self, modules: Sequence[nn.Module]) -> None:
         super().look_at(modules)
         self.buffers = Buffers(self.model, self.processes)
+        self._all_buffered = [module for module in modules if module._buffers]
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
+        at_once = self.at_once and group[0].whole and group[0].complete.issuperset(self.losses)
+        found = self._learn_at_once(group[0], waiting) if at_once else None
+        if found is not None:
+            return found
         learnt = super().learn(group, waiting)
         self.buffers.agree()
         return learnt.record if isinstance(learnt, CommonLosses) else None
+
+    def _learn_at_once(self, batch: Batch, waiting: int) -> Losses | None:
+        """Gradients of a slice with every label, summed together with its losses; None where something isn't finite.
+
+        All processes know the number of labels of the whole batch then, so that they wait for one another only once.
+        """
+        batch, rows = self._joined(batch), _rows(batch)
+        kept = _Kept(self.processes, self._all_buffered)
+        before = [p.grad for p in self.optimizer.holders] if waiting else None
+        if before is not None:
+            self._set_gradients([None] * len(before))
+        found: Sequence[Found] = ()
+        if rows and self.as_one:
+            found = Learner._losses_as_one(self, batch).found
+        elif rows:
+            found = Learner._losses(self, (batch,), self.model.tasks).found
+        if found:
+            mine = scaled(found, self.model.tasks, rows / batch.whole)
+            self.balancer.backward(self._step(self._weighted(mine), None))
+        with torch.set_grad_enabled(self.processes.first):
+            super()._add_penalty()
+        summed = self.summed(sums_and_counts(found, self.model.tasks, self.processes.device))
+        assert summed is not None
+        record = recorded(summed, self.model.tasks)
+        if record.not_finite() or not self.optimizer.finite():
+            # Done anew with all that finds out what it was.
+            self._set_gradients(before or [None] * len(self.optimizer.holders))
+            kept.restore()
+            return None
+        if before is not None:
+            self._add_gradients(before)
+        self.buffers.agree()
+        return record
 
     def _as_one(self, group: Group) -> bool:
         # Whether there are groups of heads is the same everywhere; whether there are labels for them is not.
@@ -153,6 +199,14 @@ class _Kept(Kept):
     def restore(self) -> None:
         super().restore()
         self.processes.load_state_dict(self.draws)
+
+
+def _counts_alike(one: TaskLoss) -> bool:
+    """Whether each label counts as one in the mean."""
+    if not hasattr(one.loss, "weigh"):
+        return True
+    each: Any = getattr(one.loss, "each_weight", None)
+    return each is not None and each(torch.zeros(1, dtype=torch.int64)) is None
 
 
 def _rows(batch: Batch) -> int:

@@ -92,6 +92,31 @@ def common(
     return CommonLosses(made, names, Losses([record] if names else [], names))
 
 
+def scaled(found: Sequence[Found], order: tuple[str, ...], factor: float) -> Losses:
+    """Losses of this process alone, whose gradient is its part of that of the whole batch."""
+    return Losses([Found(one.tasks, one.values * factor, one.numbers) for one in found], order)
+
+
+def sums_and_counts(found: Sequence[Found], order: tuple[str, ...], device: torch.device) -> Tensor:
+    """Of each task the sum of its losses over its labels, and then of each their number, [2 * tasks]."""
+    if not found:
+        return torch.zeros(2 * len(order), device=device)
+    values = torch.cat([one.values.detach().reshape(-1) for one in found])
+    counts = values.new_tensor([number for one in found for number in _numbers(one)])
+    names = [task for one in found for task in one.tasks]
+    table = torch.stack([values * counts, counts])
+    if names != [*order]:
+        place = numbered(names)
+        table = table[:, torch.tensor([place[task] for task in order], device=device)]
+    return table.reshape(-1)
+
+
+def recorded(summed: Tensor, order: tuple[str, ...]) -> Losses:
+    """What the history keeps of such sums over all processes."""
+    sums, counts = summed.view(2, -1)
+    return Losses([Found(order, sums / counts, counts.double())], order)
+
+
 def _elsewhere(tasks: Sequence[str], means: Sequence[float], with_gradient: bool, device: torch.device) -> Found:
     """Losses of tasks that have no label here: of no parameter, but such that a balancer can take gradients of them."""
     values = torch.tensor(means, device=device)

@@ -108,13 +108,22 @@ class _Picked(Sampler[_Indices]):
                 yield indices
 
     def _drawn(self) -> Iterator[_Indices]:
-        found = iter(self.batches)
+        found, first = iter(self.batches), self.pick is not every
         while True:
             with self.processes.alike():
                 indices = next(found, None)
             if indices is None:
                 return
+            if first:
+                self._check(indices)
+            first = False
             yield indices
+
+    def _check(self, indices: _Indices) -> None:
+        """Raise where processes draw different orders, in which some examples would be taken twice and others never."""
+        drawn = sum(place * index for place, index in enumerate(indices, 1)) if isinstance(indices[0], int) else 0
+        remedy = "Give its generator the same seed in each, or use a DistributedSampler"
+        self.processes.agree("the first batch that a sampler draws", drawn % 2**60, remedy)
 
     def all_steps(self) -> int:
         whole = len(self.batches)  # type: ignore[arg-type]

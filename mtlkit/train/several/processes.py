@@ -6,8 +6,8 @@
     with processes.alike():                 # torch's draws are the same in all processes here
         balancer.backward(step)
 
-Elsewhere each process draws its own: dropout is another in each. Every method but `alike` and `own` must be called by
-all processes in the same order.
+Elsewhere each process draws its own: dropout is another in each. Every method but `alike` and `own` must
+be called by all processes in the same order.
 """
 
 from __future__ import annotations
@@ -139,6 +139,14 @@ class Processes:
         dist.all_reduce(values)
         return values
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of values on the CPU over the processes, without those that are NaN."""
+        if not self.several:
+            return values
+        known = ~values.isnan()
+        table = self.sum(torch.stack([values.nan_to_num(0.0), known.to(values)]).to(self.device)).cpu()
+        return table[0] / table[1]
+
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)))
@@ -188,7 +196,12 @@ class Processes:
                 dist.broadcast(sent, 0)
                 tensor.copy_(sent)
 
-    def agree(self, what: str, number: int) -> None:
+    def agree(
+        self,
+        what: str,
+        number: int,
+        remedy: str = "Give all of them the same model and data; mtlkit cuts each batch itself",
+    ) -> None:
         """Raise MtlkitError in all processes if a number is not the same in each."""
         found = torch.tensor([number, -number], dtype=torch.int64, device=self.device)
         dist.all_reduce(found, dist.ReduceOp.MAX)
@@ -196,7 +209,7 @@ class Processes:
         if most != least:
             raise MtlkitError(
                 f"{what} differs between the processes: found {least:,} and {most:,}, expected the same in each. "
-                "Give all of them the same model and data; mtlkit cuts each batch itself"
+                f"{remedy}"
             )
 
     def most(self, number: int) -> int:
@@ -208,6 +221,11 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes are here."""
         self.any(False)
+
+    def end(self) -> None:
+        """Take leave of the others: nothing can be done together after it."""
+        if self.several:
+            dist.destroy_process_group()
 
     def share(self, rows: int, least: int = 1) -> slice:
         """Which of some rows are this process's; see `share`."""
