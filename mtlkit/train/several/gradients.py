@@ -51,10 +51,10 @@ class GradientSum:
         """Leave the sums in `.grad`; what is sent `along`, [n], comes back summed too."""
         for row in self._elsewhere:
             row.spread()
-        flags = [float(p.grad is not None) for p in self.holders]
+        flags = [float(p.grad is not None) for p in self.holders] + [float(self.processes.wish())]
         sent_before = [p for p, sent in zip(self.holders, self._sent, strict=True) if sent]
         found = self._sum(sent_before, [torch.tensor(flags, device=self.processes.device), *_given(along)])
-        there = [flag > 0 for flag in found[0].tolist()]
+        *there, self.processes.wished = [flag > 0 for flag in found[0].tolist()]
         pairs = [*zip(self.holders, there, self._sent, strict=True)]
         for p, present, sent in pairs:
             if sent and not present:

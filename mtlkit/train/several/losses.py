@@ -62,11 +62,8 @@ def common(
     numbers = [number for one in found for number in _numbers(one)]
     for (index, one), value, number in zip(here, values, numbers, strict=True):
         sums[index], counts[index], trained[index] = value * number, number, float(one.values.requires_grad)
-    wish = [float(processes.wish())]
-    table = torch.tensor([sums + wish, counts + wish, trained + wish], dtype=torch.float64, device=device)
+    table = torch.tensor([sums, counts, trained], dtype=torch.float64, device=device)
     all_sums, all_counts, all_trained = processes.sum(table).tolist()
-    wishes = [column.pop() for column in (all_sums, all_counts, all_trained)]
-    processes.wished = wishes[0] > 0
     there = [index for index, number in enumerate(all_counts) if number]
     means = {index: all_sums[index] / all_counts[index] for index in there}
     made = []
