@@ -102,7 +102,7 @@ def _rank(rank: int, port: int, spec: dict[str, Any], setting: Setting, found: A
         "DDP": lambda epochs: _by_hand(problem, epochs, fused=False),
         "DDP, fused": lambda epochs: _by_hand(problem, epochs, fused=True),
     }
-    epochs = 2 if setting.quick else 8
+    epochs = 2 if setting.quick else 20  # what a fit costs once is a small part then
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(setting.rounds() + 1):
         for name in [*sides] if number % 2 else [*reversed([*sides])]:

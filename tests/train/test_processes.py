@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -228,7 +229,6 @@ def test_slices_hold_every_row_once_and_are_even(least: int) -> None:
 
 def test_processes_that_accelerate_does_not_see_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlkit.train.fittings._launched", lambda: 2)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(mtlkit.MtlkitError, match="found WORLD_SIZE=2 and 1 processes in Accelerate's state"):
         mtlkit.Trainer(mtlkit.build_model())
 
@@ -243,11 +243,10 @@ def test_plugins_that_cut_a_model_apart_are_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_fp16_is_refused_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
 
-    made = Accelerator(cpu=True)
-    monkeypatch.setattr(Accelerator, "num_processes", 2)
-    monkeypatch.setattr("mtlkit.train.fittings.Accelerator", lambda **how: made)
+    two = SimpleNamespace(num_processes=2, distributed_type=DistributedType.MULTI_GPU)
+    monkeypatch.setattr("mtlkit.train.fittings.Accelerator", lambda **how: two)
     monkeypatch.setattr("mtlkit.train.fittings._launched", lambda: 2)
     with pytest.raises(mtlkit.SpecError, match="precision: 'fp16' scales gradients.* Use 'bf16' or 'fp32'"):
         mtlkit.Trainer(mtlkit.build_model(), precision="fp16")

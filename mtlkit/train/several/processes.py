@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from mtlkit.errors import MtlkitError
 
 _MOST_AXES = 8
+# Larger tensors are sent by themselves.
+_SMALL = 65_536
 _KINDS = (
     torch.float32,
     torch.float64,
@@ -189,12 +191,17 @@ class Processes:
         """
         tensors = [*module.parameters(), *module.buffers()]
         self.agree(f"{what}: the number of values", sum(t.numel() for t in tensors))
-        with torch.no_grad():
-            for tensor in tensors:
+        kinds: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            kinds.setdefault(tensor.dtype, []).append(tensor.detach())
+        for alike in kinds.values():
+            small = [t for t in alike if t.numel() <= _SMALL]
+            for some in [small] * bool(small) + [[t] for t in alike if t.numel() > _SMALL]:
                 # A copy: one that sends it may hold on to it for a while, and a parameter is to be in one hand.
-                sent = tensor.detach().clone(memory_format=torch.contiguous_format)
+                sent = torch.cat([t.reshape(-1) for t in some])
                 dist.broadcast(sent, 0)
-                tensor.copy_(sent)
+                for tensor, values in zip(some, sent.split([t.numel() for t in some]), strict=True):
+                    tensor.copy_(values.view(tensor.shape))
 
     def agree(
         self,
