@@ -200,5 +200,7 @@ def _read(path: Path, limit: int, origin: str) -> bytes:
 
 def _unreadable(path: Path, error: Exception, origin: str) -> CheckpointError:
     reason = getattr(error, "strerror", None) or error
-    kind = DamagedError if isinstance(error, FileNotFoundError) else CheckpointError
+    # A bad sector is damage too.
+    damaged = isinstance(error, FileNotFoundError) or getattr(error, "errno", None) == errno.EIO
+    kind = DamagedError if damaged else CheckpointError
     return kind(f"{path}: can't be read: {reason}. Expected a folder that {origin} wrote")

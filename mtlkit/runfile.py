@@ -170,12 +170,13 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume:
         CheckpointError: the folder holds a model already and `overwrite` is not set.
     """
     folder = Path(out)
-    if (folder / MANIFEST).exists() and not (overwrite or resume):
+    checkpoints = Checkpoints(folder / CHECKPOINTS).paths()
+    if (folder / MANIFEST).exists() and not (overwrite or (resume and checkpoints)):
+        none = " It has no checkpoint to go on from." if resume else ""
         raise CheckpointError(
-            f"{folder}: holds a trained model. Choose another folder, or overwrite it with --overwrite"
+            f"{folder}: holds a trained model.{none} Choose another folder, or overwrite it with --overwrite"
         )
-    checkpoints = Checkpoints(folder / CHECKPOINTS)
-    if checkpoints.paths() and not (overwrite or resume):
+    if checkpoints and not (overwrite or resume):
         raise CheckpointError(
             f"{folder}: holds checkpoints of a run. Go on with it by --resume, choose another folder, or remove them "
             "with --overwrite"
@@ -191,10 +192,7 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume:
         files[TABLE] = as_json(data.table.to_json())
     trainer.beside = files
     trainer.again = shlex.join(["mtlkit", "train", str(path), "--out", str(folder), "--resume"])
-    if overwrite and trainer.processes.first:
-        checkpoints.clear()
-    if trainer.processes.several:
-        trainer.processes.wait()
+    trainer.anew = overwrite
     tasks = model.tasks
     history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
     if trainer.processes.first:

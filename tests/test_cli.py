@@ -107,6 +107,13 @@ def test_training_does_not_replace_a_model_unasked(folder: Path) -> None:
     assert (folder / "model" / "manifest.json").read_bytes() == before
 
 
+def test_going_on_where_there_is_nothing_to_go_on_from_replaces_no_model(folder: Path) -> None:
+    before = (folder / "model" / "manifest.json").read_bytes()
+    done = mtlkit("train", "houses.toml", "--out", "model", "--resume", cwd=folder)
+    assert done.returncode == 1 and "It has no checkpoint to go on from" in done.stderr
+    assert (folder / "model" / "manifest.json").read_bytes() == before
+
+
 def test_show_draws_shapes_parameters_and_who_shares(folder: Path) -> None:
     done = mtlkit("show", "model", cwd=folder)
     assert "[6] -> [32]" in done.stdout and "of price, sold" in done.stdout
@@ -248,6 +255,10 @@ def test_a_run_that_a_signal_ended_goes_on_by_the_command_that_it_names(folder: 
     assert done.stdout.partition("kept in")[0] == whole.stdout.partition("kept in")[0]
     for name in ("model.safetensors", "spec.json", "table.json"):
         assert (folder / "cut" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    # Nothing is removed before it is known that the run can begin.
+    (folder / "wrong.toml").write_text(RUN.replace("epochs = 12", 'sampler = "uniform"'))
+    wrong = mtlkit("train", "wrong.toml", "--out", "cut", "--overwrite", cwd=folder)
+    assert wrong.returncode == 2 and [*(folder / "cut" / "checkpoints").glob("step-*")]
     replaced = mtlkit(*again[1:-1], "--overwrite", cwd=folder)
     assert replaced.returncode == 0, replaced.stderr
 

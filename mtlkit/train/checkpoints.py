@@ -98,11 +98,12 @@ class Checkpoints:
                 return read(path)
             except DamagedError as error:
                 aside = _free(path.with_name(f"damaged-{path.name}"))
-                path.rename(aside)
-                warnings.warn(
-                    f"{error}. It is now {aside.name}; the run goes on from the one before it, if there is one",
-                    stacklevel=4,
-                )
+                now = f"It is now {aside.name}"
+                try:
+                    path.rename(aside)
+                except OSError as why:
+                    now = f"It can't be renamed: {why.strerror or why}"
+                warnings.warn(f"{error}. {now}; the run goes on from the one before it, if there is one", stacklevel=5)
         return None
 
     def write(
@@ -165,7 +166,13 @@ class Checkpoints:
     def _remove(self, path: Path) -> None:
         # Under its name there would be half of it, were the process killed now.
         gone = path.with_name(f".{path.name}.{os.getpid()}.gone")
-        path.rename(gone)
+        try:
+            path.rename(gone)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            warnings.warn(f"{path}: can't be removed: {error.strerror or error}; it stays", stacklevel=4)
+            return
         shutil.rmtree(gone, ignore_errors=True)
 
     def _entries(self) -> list[Path]:

@@ -36,7 +36,7 @@ from mtlkit.train.several.parts import NOTHING, LoaderPart, every, part_of, slic
 from mtlkit.train.several.processes import Processes
 
 # What torch says of them.
-_DEAD = "exited unexpectedly"
+DEAD_WORKER = "exited unexpectedly"
 
 # What is fetched of tensors in memory at once, in bytes: it still fits the processor's cache.
 _FETCHED = 2**18
@@ -356,7 +356,7 @@ def _loaded(loader: Iterable[Any]) -> Iterator[Any]:
     except MtlkitError:
         raise
     except Exception as error:
-        if _DEAD in str(error):
+        if DEAD_WORKER in str(error):
             raise
         # Of a worker's error the message is its whole traceback.
         said = (str(error).strip().splitlines() or [""])[-1]
@@ -377,7 +377,7 @@ def dead_workers_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if _DEAD not in str(error):
+        if DEAD_WORKER not in str(error):
             raise
         raise DataError(
             f"{str(error).partition('. ')[0]}. It was killed, perhaps for want of memory: take fewer workers or "

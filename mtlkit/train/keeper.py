@@ -13,7 +13,8 @@ import signal
 from typing import Literal
 
 from mtlkit.errors import CheckpointError
-from mtlkit.train.checkpoints import Checkpoints
+from mtlkit.train.checkpoints import Checkpoint, Checkpoints, read
+from mtlkit.train.examples import DEAD_WORKER
 from mtlkit.train.signals import Signals, leave
 from mtlkit.train.snapshot import Run
 
@@ -29,10 +30,11 @@ class Keeper:
         checkpoints: where to; None where nothing is kept.
         every: so many steps, or "epoch"; None for signals alone.
         again: how to go on after a signal, for its message.
+        anew: whether checkpoints that are there are removed when the run begins.
     """
 
-    def __init__(self, run: Run, checkpoints: Checkpoints | None, every: Every, again: str) -> None:
-        self.run, self.checkpoints, self.every, self.again = run, checkpoints, every, again
+    def __init__(self, run: Run, checkpoints: Checkpoints | None, every: Every, again: str, anew: bool = False) -> None:
+        self.run, self.checkpoints, self.every, self.again, self.anew = run, checkpoints, every, again, anew
         self.signals = Signals()
         self._written: int | None = None
 
@@ -42,9 +44,9 @@ class Keeper:
             self.run.trainer.processes.wish = lambda: bool(self.signals.caught)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         self.signals.__exit__()
-        if kind is not None and self.signals.caught and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        if self.signals.caught and DEAD_WORKER in str(error):
             # A signal for all processes of a terminal ends the loader's workers too, of which the loader complains.
             self._leave()
 
@@ -60,6 +62,10 @@ class Keeper:
         processes = self.run.trainer.processes
         if processes.first:
             self.checkpoints.begin()
+            if self.anew:
+                self.checkpoints.clear()
+        if processes.several:
+            processes.wait()
         if not resume:
             there = self.checkpoints.paths()
             if there:
@@ -68,11 +74,7 @@ class Keeper:
                     "with it by resume=True, or choose another out_dir"
                 )
             return
-        found = self.checkpoints.newest() if processes.first else None
-        if processes.several:
-            # Where the first has put damaged ones aside, the others find the same.
-            processes.wait()
-            found = found or self.checkpoints.newest()
+        found = self._newest()
         if found is None:
             return
         if found.spec != self.run.trainer.model.spec:
@@ -91,6 +93,22 @@ class Keeper:
             ) from error
         self._written = self.run.trainer.step
 
+    def _newest(self) -> Checkpoint | None:
+        """The newest good one, of which all processes are sure that it is the same."""
+        assert self.checkpoints is not None
+        processes = self.run.trainer.processes
+        found = self.checkpoints.newest() if processes.first else None
+        if not processes.several:
+            return found
+        # What the first has put aside the others do not find.
+        processes.wait()
+        paths = self.checkpoints.paths()
+        if not processes.first and paths:
+            found = read(paths[0])
+        step = -1 if found is None else int(found.state["step"])
+        processes.agree("the step of the newest checkpoint", step, "Give all of them an out_dir that all of them see")
+        return found
+
     def after_step(self) -> None:
         """After each optimiser step."""
         trainer, every = self.run.trainer, self.every
@@ -100,14 +118,13 @@ class Keeper:
         self._leave_if(trainer.processes.wished if trainer.processes.several else bool(self.signals.caught))
 
     def after_epoch(self, best: bool, last: bool) -> None:
-        """After each epoch and its validation.
+        """After each epoch and its validation, but one that was stopped within, where the run would go on.
 
         Args:
             best: whether it is the best so far.
             last: whether it is the last.
         """
-        # A run that was stopped within an epoch goes on within it: that checkpoint is written already.
-        if self.every is not None and not self.run.trainer.stopped and (best or last or self.every == "epoch"):
+        if self.every is not None and (best or last or self.every == "epoch"):
             if best:
                 self.run.best_step = self.run.trainer.step
             self._write("best" if best else "end" if last else "epoch")

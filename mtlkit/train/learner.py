@@ -342,6 +342,13 @@ class Learner:
         """Let the balancer learn from how an optimiser step changed the losses of its last batch."""
         self.balancer.after_step(lambda: self.recomputed(last, tuple(losses)))
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on must know of the steps before."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from that."""
+
     def end_epoch(self) -> None:
         """Tell the balancer that an epoch is over."""
         self.balancer.end_epoch()

@@ -145,7 +145,7 @@ class Loop:
         self.watch()
         if self.trainer.callbacks:
             self.trainer._tell("on_step_end", {task: loss.detach() for task, loss in losses.items()})
-        if self.trainer.step == self.trainer.settings["max_steps"]:
+        if self.trainer.out_of_steps:
             self.trainer.stop("max_steps")
         if self.trainer.callbacks:
             self.trainer.agree_to_stop()

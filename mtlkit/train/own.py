@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.model import Model
-from mtlkit.train.examples import Batch, Batches, TensorBatches, batches
+from mtlkit.train.examples import Batch, Batches, LoaderBatches, TensorBatches, batches
 from mtlkit.train.position import Epochs
 from mtlkit.train.sampler import Sampler
+from mtlkit.train.several.parts import NOTHING, part_of
 from mtlkit.train.several.processes import Processes
 
 
@@ -172,6 +173,9 @@ def task_batches(
         raise DataError(
             f"task {task!r}: found data of type {found}, expected (x, y), a Dataset or a DataLoader of such"
         )
+    if isinstance(named, _Loader) and processes is not None:
+        # Before names are given to its pairs: what the loader is tells how it is shared.
+        return LoaderBatches(model, _Loader(task, part_of(data, processes)), model.inputs_of([task]))
     try:
         return batches(model, named, batch_size, shuffle, model.inputs_of([task]), processes)
     except DataError as error:
@@ -239,11 +243,11 @@ class _Iterable(IterableDataset[Any]):
 
 
 class _Loader:
-    def __init__(self, task: str, data: Any) -> None:
-        self.task, self.data = task, data
+    def __init__(self, task: str, loader: Any) -> None:
+        self.task, self.loader = task, loader
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        return (_named(self.task, pair) for pair in self.data)
+        return (pair if pair is NOTHING else _named(self.task, pair) for pair in self.loader)

@@ -14,7 +14,7 @@ reach is what a data set remembers by itself from one epoch to another, and so a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -38,7 +38,9 @@ class Epochs:
 
     def __init__(self, batches: Batches, order: torch.Generator, processes: Processes | None = None) -> None:
         self.batches, self._processes = batches, processes
-        self._generators = _generators(order, getattr(batches, "loader", None))
+        loaders = _layers(getattr(batches, "loader", None))
+        self._generators = _generators(order, loaders)
+        self._parts = [loader for loader in loaders if isinstance(loader, OwnPart)]
         self._start: dict[str, Any] | None = None
         """The random states at the beginning of the epoch that it is in; None between two."""
         self._taken = 0
@@ -72,15 +74,14 @@ class Epochs:
         """
         for generator, kept in zip(self._generators, state["start"]["generators"], strict=True):
             generator.set_state(kept)
+        for part, passes in zip(self._parts, state["start"]["passes"], strict=True):
+            part.passes = passes
         if not state["taken"]:
             return
         self._start, self._taken = dict(state["start"]), state["taken"]
         draw_from(state["start"]["global"])
         if self._processes is not None:
             self._processes.load_state_dict(state["start"]["alike"])
-        own_part = getattr(self.batches, "loader", None)
-        if isinstance(own_part, OwnPart):
-            own_part.passes = state["start"]["passes"]
         self._rest = iter(self.batches)
         found = sum(1 for _ in islice(self._rest, self._taken))
         if found < self._taken:
@@ -94,13 +95,25 @@ class Epochs:
             "generators": [generator.get_state() for generator in self._generators],
             "global": drawn(),
             "alike": {} if self._processes is None else self._processes.state_dict(),
-            "passes": getattr(getattr(self.batches, "loader", None), "passes", 0),
+            "passes": [part.passes for part in self._parts],
         }
 
 
-def _generators(order: torch.Generator, loader: Any) -> list[torch.Generator]:
-    """Those that the order of batches is drawn from: the run's, and what a loader was given, each once."""
-    samplers = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
-    holders = [loader, *samplers, getattr(samplers[1], "sampler", None)]
-    found = [order, *(getattr(holder, "generator", None) for holder in holders)]
+def _layers(loader: Any) -> list[Any]:
+    """A loader, and those that it takes its batches from in turn."""
+    found: list[Any] = []
+    # No more than a few stand before one another; one that stands before itself would have no end.
+    while loader is not None and len(found) < 9:
+        found.append(loader)
+        loader = getattr(loader, "loader", None)
+    return found
+
+
+def _generators(order: torch.Generator, loaders: Sequence[Any]) -> list[torch.Generator]:
+    """Those that the order of batches is drawn from: the run's, and what loaders were given, each once."""
+    found: list[Any] = [order]
+    for loader in loaders:
+        samplers = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
+        holders = [loader, *samplers, getattr(samplers[1], "sampler", None)]
+        found += [getattr(holder, "generator", None) for holder in holders]
     return [*{id(one): one for one in found if isinstance(one, torch.Generator)}.values()]

@@ -62,7 +62,7 @@ class Run:
         """All of it, but for the model's weights."""
         trainer, loop = self.trainer, self.loop
         model, scaler = trainer.model, trainer.accelerator.scaler
-        history = trainer.history
+        history, weights = trainer.history, model.state_dict()
         return {
             "settings": trainer.settings,
             "batches": _length(self.data),
@@ -71,21 +71,26 @@ class Run:
             "under_way": None if loop.so_far is None else loop.so_far.state_dict(),
             "trained": [name for name, p in model.named_parameters() if p.requires_grad],
             # Those that are part of the weights are not here.
-            "buffers": {name: b for name, b in model.named_buffers() if name not in model.state_dict()},
+            "buffers": {name: b for name, b in model.named_buffers() if name not in weights},
             "optimizer": state_of(loop.optimizer, self._names()),
             "scheduler": None if loop.scheduler is None else _scalars(loop.scheduler.state_dict()),
             "scaler": None if scaler is None else scaler.state_dict(),
             "balancer": dict(trainer.balancer.state_dict()),
             "history": {"epochs": history.epochs, "gradients": history.gradients, "sharing": history.sharing},
             "best": {**self.best.state_dict(), "step": self.best_step},
-            "callbacks": [getattr(one, "state_dict", dict)() for one in trainer.callbacks],
+            "learner": loop.learner.state_dict(),
             "processes": self._of_each(),
         }
 
     def _of_each(self) -> list[dict[str, Any]]:
         """What each process has of its own: where it is in its part of the data, and what it draws next."""
         processes = self.trainer.processes
-        mine = {"data": self.data.state_dict(), "random": drawn(), "alike": processes.state_dict()}
+        mine: dict[str, Any] = {
+            "data": self.data.state_dict(),
+            "callbacks": [getattr(one, "state_dict", dict)() for one in self.trainer.callbacks],
+            "random": drawn(),
+            "alike": processes.state_dict(),
+        }
         return gathered(mine, processes) if processes.several else [mine]
 
     def load_state_dict(self, state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -103,9 +108,11 @@ class Run:
             for name, buffer in model.named_buffers():
                 if name in state["buffers"]:
                     buffer.copy_(state["buffers"][name])
+        free = set(state["trained"])
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in set(state["trained"]))
+            parameter.requires_grad_(name in free)
         trainer.balancer.load_state_dict(state["balancer"])
+        loop.learner.load_state_dict(state["learner"])
         restore(loop.optimizer, self._names(), state["optimizer"])
         if loop.scheduler is not None:
             loop.scheduler.load_state_dict(state["scheduler"])
@@ -126,18 +133,18 @@ class Run:
         """
         if self._loaded is None:
             return
-        for callback, kept in zip(self.trainer.callbacks, self._loaded["callbacks"], strict=True):
-            if kept:
-                callback.load_state_dict(kept)
         processes = self.trainer.processes
         mine = self._loaded["processes"][processes.rank]
+        for callback, kept in zip(self.trainer.callbacks, mine["callbacks"], strict=True):
+            if kept:
+                callback.load_state_dict(kept)
         draw_from(mine["random"])
         processes.load_state_dict(mine["alike"])
         self._loaded = None
 
     def remaining(self, epochs: int | None) -> Iterator[int]:
         """The numbers of the epochs from here on, of so many; the one that is under way first."""
-        if self.trainer.step == self.trainer.settings["max_steps"]:
+        if self.trainer.out_of_steps:
             # Of the one under way only the validation is left.
             self.trainer.stop("max_steps")
         first = self.epoch + (self.loop.so_far is None)
@@ -176,10 +183,16 @@ class Run:
                 f"can't go on with training data of {_length(self.data)} batches an epoch: the run was begun with "
                 f"{state['batches']}. Go on with the same data, or begin anew with another out_dir"
             )
-        if len(self.trainer.callbacks) != len(state["callbacks"]):
+        callbacks = len(state["processes"][processes.rank]["callbacks"])
+        if len(self.trainer.callbacks) != callbacks:
             raise CheckpointError(
-                f"can't go on with {len(self.trainer.callbacks)} callbacks: the run was begun with "
-                f"{len(state['callbacks'])}. Give the same ones in the same order"
+                f"can't go on with {len(self.trainer.callbacks)} callbacks: the run was begun with {callbacks}. "
+                "Give the same ones in the same order"
+            )
+        if now["patience"] and state["best"]["epoch"] is not None and not state["best"]["weights"]:
+            raise CheckpointError(
+                f"can't go on with patience = {now['patience']}: the run was begun without, so that the weights of its "
+                "best epoch were not kept. Go on without, or begin anew with another out_dir"
             )
 
 

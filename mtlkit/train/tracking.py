@@ -49,13 +49,17 @@ class Trackers:
         self._trackers: list[GeneralTracker] = []
 
     def __enter__(self) -> Trackers:
-        for name in self._names:
-            kind = LOGGER_TYPE_TO_CLASS[name]
-            tracker = kind(_RUN, self._out) if kind.requires_logging_directory else kind(_RUN)
-            tracker.start()
-            # They take numbers and texts alone.
-            tracker.store_init_configuration({key: _plain(value) for key, value in self._settings.items()})
-            self._trackers.append(tracker)
+        try:
+            for name in self._names:
+                kind = LOGGER_TYPE_TO_CLASS[name]
+                tracker = kind(_RUN, self._out) if kind.requires_logging_directory else kind(_RUN)
+                tracker.start()
+                self._trackers.append(tracker)
+                # They take numbers and texts alone.
+                tracker.store_init_configuration({key: _plain(value) for key, value in self._settings.items()})
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def log(self, record: Mapping[str, Any]) -> None:

@@ -157,6 +157,8 @@ class Trainer:
         """What is to be undone when the current fit ends, also by an error (for callbacks)."""
         self.again = "the same program with resume=True"
         """What a run that a signal ends tells its user to do."""
+        self.anew = False
+        """Whether checkpoints that are there are removed when a fit begins."""
         self.beside: dict[str, bytes] = {}
         """Files that are put into each checkpoint."""
         self._stop_reason = self._asked_to_stop = ""
@@ -209,6 +211,7 @@ class Trainer:
         if any(getattr(module, "sparse", False) is True for module in self.model.modules()):
             message = "found sparse gradients, which can't be summed over processes. Use sparse=False, or one process"
             raise SpecError([Problem("model", message)], "the trainer's arguments")
+        self.processes.agree("the number of callbacks", len(self.callbacks), "Give all of them the same callbacks")
         self.processes.spread(self.model, "the model")
         self.processes.spread(self.balancer, "the balancer")
         if self.processes.first:
@@ -233,6 +236,7 @@ class Trainer:
                 if run.loop.so_far is None:
                     self._tell("on_epoch_start", epoch)
                 record = run.loop.epoch(epoch, train)
+                within = self.stopped
                 if epoch == 1:
                     self._warn_of_untrained(record)
                 if valid is not None:
@@ -245,11 +249,12 @@ class Trainer:
                 progress.add(record)
                 trackers.log(record)
                 self._tell("on_epoch_end", record)
-                keeper.after_epoch(best.epoch == epoch, best.exhausted(epoch) or epoch == epochs)
                 if best.exhausted(epoch):
                     self.stop("patience")
                 self.agree_to_stop()
-                if self._stop_reason:
+                if not within:
+                    keeper.after_epoch(best.epoch == epoch, self.stopped or epoch == epochs)
+                if self.stopped:
                     break
 
     def _keeper(self, run: Run) -> Keeper:
@@ -258,7 +263,7 @@ class Trainer:
         checkpoints = None if out is None else Checkpoints(Path(out) / FOLDER, self.settings["keep"])
         if checkpoints is not None:
             checkpoints.beside = self.beside
-        return Keeper(run, checkpoints, every, self.again)
+        return Keeper(run, checkpoints, every, self.again, self.anew)
 
     def _loop(self, data: Epochs | OwnBatches, total: int | None) -> Loop:
         """The loop over `data`, for so many optimiser steps in all. What it takes of the model goes back `at_end`."""
@@ -327,6 +332,12 @@ class Trainer:
         """End `fit` in all processes if it was asked for in one of them."""
         if self.processes.several and self.callbacks and self.processes.any(bool(self._asked_to_stop)):
             self._stop_reason = self._asked_to_stop or "callback"
+
+    @property
+    def out_of_steps(self) -> bool:
+        """Whether as many optimiser steps were taken as `max_steps` allows."""
+        most = self.settings["max_steps"]
+        return most is not None and self.step >= most
 
     @property
     def stopped(self) -> bool:

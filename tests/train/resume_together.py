@@ -10,8 +10,27 @@ from typing import Any
 
 import torch
 from test_resume import in_memory, loader, noisy, run, told
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
 
 import mtlkit
+
+
+def distributed() -> Any:
+    data = noisy()
+    return DataLoader(data, 4, sampler=DistributedSampler(data, seed=3))
+
+
+def own() -> Any:
+    """Tasks with data of their own, one of which each process gets a part of."""
+    x, targets = in_memory()
+    rows = TensorDataset(x[:24], targets["b"][:24])
+    order = torch.Generator().manual_seed(3)
+    return {
+        "a": DataLoader(TensorDataset(x, targets["a"]), 4, shuffle=True, generator=order),
+        "b": DataLoader(rows, 3, sampler=DistributedSampler(rows, seed=3)),
+    }
+
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "in memory": (in_memory, {}),
@@ -19,13 +38,16 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "a loader": (loader, {"balancer": "uw"}),
     "workers": (lambda: loader(2), {}),
     "accumulation": (in_memory, {"balancer": "pcgrad", "accumulate": 2}),
+    "parts": (distributed, {"every": "epoch"}),
+    "own data": (own, {}),
 }
 
 
 def same(folder: Path, data: Any, how: dict[str, Any]) -> bool:
+    every, how = how.get("every", 1), {name: value for name, value in how.items() if name != "every"}
     whole = run(data, **how)
-    run(data, 4, out_dir=str(folder), save_every=1, resume=True, **how)
-    again = run(data, out_dir=str(folder), save_every=1, resume=True, **how)
+    run(data, 6, out_dir=str(folder), save_every=every, resume=True, **how)
+    again = run(data, out_dir=str(folder), save_every=every, resume=True, **how)
     assert whole is not None and again is not None
     pairs = zip(whole[0].state_dict().values(), again[0].state_dict().values(), strict=True)
     return all(torch.equal(one, other) for one, other in pairs) and told(whole[1]) == told(again[1])

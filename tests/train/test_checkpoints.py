@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import mtlkit
-from mtlkit import CheckpointError, DataError
+from mtlkit import CheckpointError, DataError, guarded
 from mtlkit.errors import DamagedError, PluginError
 from mtlkit.guarded import signed
 from mtlkit.testing.damage import check_damage
@@ -295,6 +295,46 @@ def test_a_signal_ends_the_step_and_keeps_what_was_trained(
     (path,) = (tmp_path / "checkpoints").iterdir()
     assert path.name == f"step-{last:08d}"
     assert json.loads((path / "manifest.json").read_text())["reason"] == sent
+
+
+def test_an_error_of_the_last_write_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asks(mtlkit.Callback):
+        def on_step_end(self, trainer: Any, losses: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise CheckpointError("can't be written")
+
+    monkeypatch.setattr(Checkpoints, "write", full)
+    x = torch.randn(4, 10)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(CheckpointError, match="can't be written"):
+        mtlkit.Trainer(model(), out_dir=str(tmp_path), callbacks=[Asks()]).fit((x, {"task1": x[:, :5]}))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_can_not_be_removed_or_read_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = written(tmp_path, 1, keep=1)
+    rename, open_file = Path.rename, module.Folder.read
+
+    def refused(path: Path, to: Path) -> Any:
+        if path.name == "step-00000001":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.warns(UserWarning, match="step-00000001: can't be removed: Operation not permitted; it stays"):
+        made.write(2, model(), state(2), "step")
+
+    def broken(folder: Any, name: str, limit: int) -> bytes:
+        if folder.path.name == "step-00000002":
+            raise guarded._unreadable(folder.path / name, OSError(errno.EIO, os.strerror(errno.EIO)), "a run")
+        return open_file(folder, name, limit)
+
+    monkeypatch.setattr(module.Folder, "read", broken)
+    with pytest.warns(UserWarning, match="can't be read: Input/output error"):
+        found = made.newest()
+    assert found is not None and found.state["step"] == 1
 
 
 def test_no_folder_no_handler() -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import mtlkit
 from mtlkit import Callback, CheckpointError, GradientMonitor, History, Model, SharingMonitor, SpecError, balancers
+from mtlkit.train.checkpoints import Checkpoints
 from mtlkit.train.optimizer import _OPTIMIZERS, _SCHEDULERS
 
 ROWS = 30
@@ -178,6 +179,17 @@ def test_tasks_with_data_of_their_own(tmp_path: Path, sampler: str) -> None:
     same(tmp_path, own, 2, 9, 17, sampler=sampler)
 
 
+@pytest.mark.parametrize("cuts", [(3,), (7,), (3, 7, 13)])
+def test_a_loader_of_a_task_with_a_generator_of_its_own(tmp_path: Path, cuts: tuple[int, ...]) -> None:
+    def own() -> Any:
+        x, targets = in_memory()
+        rows = torch.utils.data.TensorDataset(x[:12], targets["b"][:12])
+        order = torch.Generator().manual_seed(3)
+        return {"a": (x, targets["a"]), "b": DataLoader(rows, 4, shuffle=True, generator=order)}
+
+    same(tmp_path, own, *cuts)
+
+
 def test_a_dataset_and_a_loader_with_a_generator_of_its_own(tmp_path: Path) -> None:
     same(tmp_path / "dataset", noisy, 3, 12)
     same(tmp_path / "loader", lambda: loader(generator=torch.Generator().manual_seed(9)), 3, 12)
@@ -246,6 +258,29 @@ def test_a_run_that_has_ended_may_go_on_for_longer(tmp_path: Path) -> None:
     assert last is not None and told(last[1]) == told(whole[1])
 
 
+class Stops(Callback):
+    def on_epoch_end(self, trainer: Any, record: Any) -> None:
+        if record["epoch"] == 2 and trainer.settings["max_steps"] is None:
+            trainer.stop()
+
+
+@pytest.mark.parametrize("every", [100, "epoch"])
+def test_a_run_that_a_callback_ended_after_an_epoch_may_go_on(tmp_path: Path, every: Any) -> None:
+    whole = run(in_memory, epochs=5, max_steps=1000)
+    run(in_memory, epochs=5, out_dir=str(tmp_path), save_every=every, callbacks=[Stops()])
+    newest = Checkpoints(tmp_path / "checkpoints").newest()
+    assert newest is not None and newest.state["epoch"] == 2 and newest.state["under_way"] is None
+    again = run(in_memory, epochs=5, max_steps=1000, out_dir=str(tmp_path), save_every=every, resume=True,
+                callbacks=[Stops()])  # fmt: skip
+    assert whole is not None and again is not None and told(whole[1]) == told(again[1])
+
+
+def test_a_run_that_is_past_its_last_step_ends(tmp_path: Path) -> None:
+    run(in_memory, max_steps=13, epochs=None, out_dir=str(tmp_path), save_every=100)
+    again = run(in_memory, max_steps=5, epochs=None, out_dir=str(tmp_path), save_every=100, resume=True)
+    assert again is not None and again[1].epochs[-1]["step"] == 13 and again[1].stopped == "max_steps"
+
+
 @pytest.mark.parametrize("steps", [5, 8])
 def test_a_run_that_was_ended_by_steps_may_go_on_for_longer(tmp_path: Path, steps: int) -> None:
     whole = run(in_memory, max_steps=13, epochs=None)
@@ -274,6 +309,18 @@ def test_another_run_is_refused(tmp_path: Path, change: dict[str, Any], says: st
     with pytest.raises(CheckpointError, match=says) as caught:
         run(**{"data": in_memory, "out_dir": str(tmp_path), "save_every": 4, "resume": True, **change})
     assert "step-" in str(caught.value)
+
+
+def test_early_stopping_needs_the_best_weights_of_before(tmp_path: Path) -> None:
+    trainer = mtlkit.Trainer(
+        mtlkit.build_model(SPECS["hard"]), epochs=2, out_dir=str(tmp_path), save_every=4, batch_size=4
+    )
+    trainer.fit(in_memory(), in_memory())
+    again = mtlkit.Trainer(
+        mtlkit.build_model(SPECS["hard"]), epochs=4, out_dir=str(tmp_path), resume=True, batch_size=4, patience=2
+    )
+    with pytest.raises(CheckpointError, match="can't go on with patience = 2: the run was begun without"):
+        again.fit(in_memory(), in_memory())
 
 
 def test_a_schedule_has_the_length_that_it_had(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_two_processes_go_on_to_the_bit_and_one_does_not_go_on_with_their_run(tm
         _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors[-2_000:]
     found = [json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in range(2)]
-    assert all(all(one.values()) and len(one) == 5 for one in found), found
+    assert all(all(one.values()) and len(one) == 7 for one in found), found
     kept = next((tmp_path / "in-memory" / "checkpoints").iterdir())
     model = build_model(kept / "spec.json")
     with pytest.raises(CheckpointError, match="can't go on with 1 processes: the run was begun with 2"):

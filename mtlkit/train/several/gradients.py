@@ -45,23 +45,23 @@ class GradientSum:
         self._elsewhere = [row for row in optimizer.rows if row not in common]
         # In the model's order, which is the same in all processes.
         self.holders = [*model.parameters(), *(row.leaf for row in common)]
-        self._sent = [False] * len(self.holders)
+        self.sent = [False] * len(self.holders)
 
     def __call__(self, along: Tensor | None = None) -> Tensor | None:
         """Leave the sums in `.grad`; what is sent `along`, [n], comes back summed too."""
         for row in self._elsewhere:
             row.spread()
         flags = [float(p.grad is not None) for p in self.holders] + [float(self.processes.wish())]
-        sent_before = [p for p, sent in zip(self.holders, self._sent, strict=True) if sent]
+        sent_before = [p for p, sent in zip(self.holders, self.sent, strict=True) if sent]
         found = self._sum(sent_before, [torch.tensor(flags, device=self.processes.device), *_given(along)])
         *there, self.processes.wished = [flag > 0 for flag in found[0].tolist()]
-        pairs = [*zip(self.holders, there, self._sent, strict=True)]
+        pairs = [*zip(self.holders, there, self.sent, strict=True)]
         for p, present, sent in pairs:
             if sent and not present:
                 p.grad = None
         if any(present and not sent for _, present, sent in pairs):
             self._sum([p for p, present, sent in pairs if present and not sent])
-        self._sent = there
+        self.sent = there
         self._scatter(there)
         return found[1] if along is not None else None
 

@@ -6,7 +6,7 @@ step, also where it has no example or label, and what fails anywhere fails in al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -162,6 +162,13 @@ class JointLearner(Learner):
     def after_step(self, losses: Losses, last: Group) -> None:
         with self.processes.alike():
             super().after_step(losses, last)
+
+    def state_dict(self) -> dict[str, Any]:
+        # In what order gradients are summed depends on what is sent together.
+        return {"sent": self.summed.sent}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.summed.sent = [*state["sent"]]
 
     def end_epoch(self) -> None:
         with self.processes.alike():
