@@ -47,7 +47,9 @@ class TrainStep:
             MtlkitError: at features, and the balancer takes none there.
             SpecError: nothing is trained any more, since a callback has frozen it within the epoch.
         """
-        if not any(loss.requires_grad for loss in self.losses.values()):
+        # Of the tasks of one step all may be frozen while others are trained.
+        anything = any(loss.requires_grad for loss in self.losses.values())
+        if not anything and not any(p.requires_grad for p in self._places.model.parameters()):
             raise nothing_is_trained()
         return self._places.gradients(at, self.losses, self._border, retain_graph)
 
