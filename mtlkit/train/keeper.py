@@ -2,9 +2,9 @@
 
 keeper = Keeper(run, checkpoints, every=100)
 with keeper:
-    keeper.go_on()                  # from the newest good one
+    keeper.begin(resume=True)       # from the newest good one
     loop.after_step = keeper.after_step
-    keeper.after_epoch()
+    keeper.after_epoch(best=True, last=False)
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Keeper:
         trainer, every = self.run.trainer, self.every
         if every is not None and (trainer.stopped or (every != "epoch" and trainer.step % every == 0)):
             self._write("step")
-        # All processes learn of it with the losses of a batch, so that they leave after the same step.
+        # All processes learn of it with the gradients of a batch, so that they leave after the same step.
         self._leave_if(trainer.processes.wished if trainer.processes.several else bool(self.signals.caught))
 
     def after_epoch(self, best: bool, last: bool) -> None:
