@@ -1,10 +1,10 @@
 """What the balancers share whose weights are those of a weighting of TorchJD.
 
-class MGDA(WeightingBalancer):
-    def __init__(self, tasks, *, at="parameters", epsilon=0.001):
-        from torchjd.aggregation import MGDAWeighting
+class IMTLG(WeightingBalancer):
+    def __init__(self, tasks, *, at="parameters"):
+        from torchjd.aggregation import IMTLGWeighting
 
-        super().__init__(tasks, MGDAWeighting(epsilon), at=at)
+        super().__init__(tasks, IMTLGWeighting(), at=at)
 """
 
 from __future__ import annotations

@@ -160,6 +160,17 @@ def test_a_gradient_of_another_size_is_an_error() -> None:
         Wrong(TASKS).backward(Step(Rows(torch.randn(3, 4))))
 
 
+@pytest.mark.parametrize("tasks", [2, 3, 10, 40])
+@pytest.mark.parametrize("options", [{}, {"epsilon": 1e-9, "max_iters": 500}, {"max_iters": 1}], ids=str)
+def test_mgda_of_many_tasks_is_that_of_torchjd(tasks: int, options: dict[str, Any]) -> None:
+    torch.manual_seed(tasks)
+    balancer, theirs = balancers["mgda"]([f"t{i}" for i in range(tasks)], **options), jd.MGDAWeighting(**options)
+    for spread in (0.1, 10.0):
+        rows = torch.randn(tasks, 20, dtype=torch.float64) + spread * torch.randn(20, dtype=torch.float64)
+        gramian = rows @ rows.T / rows.square().sum()
+        torch.testing.assert_close(balancer.weigh(gramian, balancer.tasks), theirs(gramian), rtol=1e-9, atol=1e-12)
+
+
 def test_weights_are_those_of_the_last_step() -> None:
     balancer = balancers["mgda"](TASKS)
     balancer.backward(Step(Rows(torch.randn(3, 40))))
