@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mtlkit import SpecError, build_model, losses, metrics
 from mtlkit.grouping import declares
-from mtlkit.loss import MSE
+from mtlkit.loss import MSE, softmax
 from mtlkit.testing import check_loss
 
 
@@ -50,9 +50,9 @@ def predicted(name: str, output: Tensor) -> Tensor:
 
 def test_predictions_are_what_people_read() -> None:
     output, steps, images = torch.randn(2, 3), torch.randn(2, 5, 3), torch.randn(2, 3, 4, 4)
-    assert torch.equal(predicted("cross_entropy", output), output.softmax(1))
-    assert torch.equal(predicted("cross_entropy", steps), steps.softmax(2))
-    assert torch.equal(predicted("cross_entropy", images), images.softmax(1))
+    assert torch.allclose(predicted("cross_entropy", output), output.softmax(1), atol=1e-6)
+    assert torch.allclose(predicted("cross_entropy", steps), steps.softmax(2), atol=1e-6)
+    assert torch.allclose(predicted("cross_entropy", images), images.softmax(1), atol=1e-6)
     for name in ("bce", "multilabel", "multilabel_margin"):
         assert torch.equal(predicted(name, output), output.sigmoid())
     assert torch.equal(predicted("poisson", output), output.exp())
@@ -113,3 +113,21 @@ def test_the_mean_squared_error_is_that_of_torch_to_the_bit_and_warns_of_other_s
     assert torch.equal(torch.autograd.grad(made, output)[0], torch.autograd.grad(wanted, output)[0])
     with pytest.warns(UserWarning, match="target size"):
         loss(output, target[:, :1])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 15, 16, 40])
+def test_probabilities_are_the_softmax_also_of_what_is_large_or_not_finite(classes: int) -> None:
+    torch.manual_seed(0)
+    for logits in (torch.randn(50, classes), 1e4 * torch.randn(5, 7, classes), torch.randn(0, classes)):
+        logits[:1, ..., 0] = -torch.inf
+        logits[1:2, ..., 1] = torch.inf
+        logits[2:3, ..., 1] = torch.nan
+        logits[3:4] = -torch.inf
+        before = logits.clone()
+        found, last = softmax(logits, logits.ndim - 1), logits.ndim - 1
+        torch.testing.assert_close(found, logits.softmax(last), rtol=1e-6, atol=1e-7, equal_nan=True)
+        assert torch.equal(logits.nan_to_num(), before.nan_to_num())
+    trained = torch.randn(4, classes, requires_grad=True)
+    assert torch.equal(softmax(trained, 1), trained.softmax(1)) and softmax(trained, 1).requires_grad
+    half = torch.randn(4, classes).bfloat16()
+    assert torch.equal(softmax(half, 1), half.softmax(1))
