@@ -22,7 +22,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim import optimizer as optim
+
+from mtlkit.train.fused import fused_step
 
 # Of larger ones the kernels take longer than the calls, and their gradients would be copied for nothing.
 _SMALL = 65_536
@@ -237,7 +239,12 @@ class Packed:
                 self._slabs.append((index, slab))
         self._more = [*more]
         self.optimizer = make([*made, {"params": self._more, "weight_decay": 0.0}] if more else made)
-        self._bare: Callable[[Optimizer], None] | None = _bare(type(self.optimizer).step)
+        self._bare: Callable[[], None] | None = None
+        bare = _bare(type(self.optimizer).step)
+        if bare is not None:
+            # Sparse gradients are torch's affair, which refuses those that an optimiser does not take.
+            fused = None if staying else fused_step(self.optimizer, bare)
+            self._bare = fused or partial(bare, self.optimizer)
         self.rows = [row for _, slab in self._slabs for row in slab.rows]
         packed = [p for _, slab in self._slabs for p in (*slab.units, *(row.leaf for row in slab.rows))]
         self._found_segments()
@@ -302,7 +309,7 @@ class Packed:
         if clip is not None:
             torch.nn.utils.clip_grad_norm_([*self._packed(), *self._large], clip)
         if self._bare is not None and not self._hooked():
-            self._bare(self.optimizer)
+            self._bare()
         else:
             self.optimizer.step()
 
