@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.label import select
 from mtlkit.model import Model
+from mtlkit.train.batch import Batch, Batches
 from mtlkit.train.callback import Callback
-from mtlkit.train.examples import Batch, Batches
 from mtlkit.train.kept import Kept
 from mtlkit.train.step import TrainStep
 from mtlkit.train.trainer import Trainer

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mtlkit.errors import CheckpointError
 from mtlkit.train.checkpoints import Checkpoint, Checkpoints, read
-from mtlkit.train.examples import DEAD_WORKER
+from mtlkit.train.loaders import DEAD_WORKER
 from mtlkit.train.signals import Signals, leave
 from mtlkit.train.snapshot import Run
 

@@ -18,8 +18,8 @@ from mtlkit.border import Border
 from mtlkit.errors import DataError, MtlkitError, NonFiniteError
 from mtlkit.grouping import Groups
 from mtlkit.label import any_label, has_missing
+from mtlkit.train.batch import Batch
 from mtlkit.train.callback import acts_in_steps
-from mtlkit.train.examples import Batch
 from mtlkit.train.kept import Kept
 from mtlkit.train.layout import channels_last, images
 from mtlkit.train.losses import Found, Losses, TaskLoss
@@ -195,11 +195,15 @@ class Learner:
         """The unweighted loss of each of these tasks; not compiled where `eager`."""
         found: list[Found] = []
         for batch in group:
-            mine = tasks if batch.tasks is None else tuple(task for task in tasks if task in batch.tasks)
+            mine = self._taking_part(batch, tasks)
             if mine:
                 outputs = self._outputs(batch, mine, None, border, eager)
                 found += [self._found(batch, task, output) for task, output in outputs.items()]
         return Losses(found, tasks)
+
+    def _taking_part(self, batch: Batch, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the tasks of a step that a batch of it is for."""
+        return tasks if batch.tasks is None else tuple(task for task in tasks if task in batch.tasks)
 
     def _outputs(
         self,

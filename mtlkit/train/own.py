@@ -18,7 +18,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.model import Model
-from mtlkit.train.examples import Batch, Batches, LoaderBatches, TensorBatches, batches
+from mtlkit.train.batch import Batch, Batches
+from mtlkit.train.examples import batches
+from mtlkit.train.loaders import LoaderBatches
+from mtlkit.train.memory import TensorBatches
 from mtlkit.train.position import Epochs
 from mtlkit.train.sampler import Sampler
 from mtlkit.train.several.parts import NOTHING, part_of

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from mtlkit.errors import CheckpointError
-from mtlkit.train.examples import Batch, Batches
+from mtlkit.train.batch import Batch, Batches
 from mtlkit.train.randomness import draw_from, drawn
 from mtlkit.train.several.parts import OwnPart
 from mtlkit.train.several.processes import Processes

@@ -11,7 +11,6 @@ make the trainer and call it alike; docs/processes.md says what each does then.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -23,43 +22,29 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mtlkit.errors import DataError, Problem, SpecError
-from mtlkit.grouping import declares
 from mtlkit.model import Model
 from mtlkit.option import Positive
 from mtlkit.part import check, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
-from mtlkit.train.best import Best
-from mtlkit.train.callback import takes_gradients
-from mtlkit.train.checkpoints import FOLDER, Checkpoints
+from mtlkit.train.batch import Batches
 from mtlkit.train.checks import checked_inputs
-from mtlkit.train.compiled import Asked, Compiled, mode, told
-from mtlkit.train.evaluation import Scores, Tally, evaluate, tally
-from mtlkit.train.examples import (
-    Batches,
-    TensorBatches,
-    batches,
-    dead_workers_told,
-)
+from mtlkit.train.compiled import Asked, Compiled, mode
+from mtlkit.train.course import Course
+from mtlkit.train.evaluation import Scores, evaluate
+from mtlkit.train.examples import batches
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_models
-from mtlkit.train.history import History, HistoryFile
+from mtlkit.train.history import History
 from mtlkit.train.inference import predicted
-from mtlkit.train.keeper import Keeper
-from mtlkit.train.loop import Loop, flushed_denormals
-from mtlkit.train.optimizer import check_optimizer, check_scheduler, make_optimizer, make_scheduler
-from mtlkit.train.own import OneByOne, OwnBatches, is_own
+from mtlkit.train.loaders import dead_workers_told
+from mtlkit.train.optimizer import check_optimizer, check_scheduler
+from mtlkit.train.own import OneByOne, is_own
 from mtlkit.train.places import Places
-from mtlkit.train.position import Epochs
-from mtlkit.train.progress import Progress
-from mtlkit.train.sampler import check_sampler, make_sampler
-from mtlkit.train.several.buffers import warn_of_batch_norm
+from mtlkit.train.sampler import check_sampler
 from mtlkit.train.several.processes import Processes
-from mtlkit.train.snapshot import Run
-from mtlkit.train.together import Together
-from mtlkit.train.tracking import Trackers, problems_of
+from mtlkit.train.tracking import problems_of
 from mtlkit.train.walk import modules_of, trained
 
-_DEFAULT_EPOCHS = 10
 KEEPS = frozenset({"out_dir", "save_every", "keep", "resume", "trackers"})
 """The arguments that say where and when something is kept of a run."""
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -184,105 +169,17 @@ class Trainer:
         if settings["patience"] and valid is None:
             raise DataError("patience needs validation data: fit(train, valid=...)")
         self.processes.seed(settings["seed"])
-        order = torch.Generator().manual_seed(settings["seed"])
-        train_batches = self._training_batches(train, order)
-        valid_batches = None if valid is None else self._batches(valid)
-        self._refuse_missing(train_batches)
+        course = Course(self, train, valid)
         bring(self.model, self.accelerator.device)
         # What it learnt in an earlier fit is not of this one.
         self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
-        if self.processes.several:
-            self._begin_together()
         self.current_places()
-        self.history, self.step, self._stop_reason = History(), 0, ""
-        self._asked_to_stop = ""
-        best = Best(settings["patience"])
-        compiling = told() if settings["compile"] else nullcontext()
-        with compiling, dead_workers_told(), ExitStack() as self.at_end, flushed_denormals():
-            self._epochs(train_batches, valid_batches, best)
+        self.history, self.step = History(), 0
+        self._stop_reason = self._asked_to_stop = ""
+        course.run()
         self.history.stopped = self._stop_reason or "epochs"
-        if settings["patience"]:
-            self.history.best_epoch = best.restore(self.model)
         self._tell("on_fit_end", self.history)
         return self.history
-
-    def _begin_together(self) -> None:
-        """Begin with the same weights in all processes."""
-        if any(getattr(module, "sparse", False) is True for module in self.model.modules()):
-            message = "found sparse gradients, which can't be summed over processes. Use sparse=False, or one process"
-            raise SpecError([Problem("model", message)], "the trainer's arguments")
-        self.processes.agree("the number of callbacks", len(self.callbacks), "Give all of them the same callbacks")
-        self.processes.spread(self.model, "the model")
-        self.processes.spread(self.balancer, "the balancer")
-        if self.processes.first:
-            warn_of_batch_norm(self.model)
-
-    def _epochs(self, train: Epochs | OwnBatches, valid: Batches | None, best: Best) -> None:
-        """The epochs, until one of them is the last."""
-        settings, first = self.settings, self.processes.first
-        epochs, total = self._lengths(train)
-        run = Run(self, self._loop(train, total), train, best)
-        progress = Progress(settings["progress"] and first, self.model.tasks)
-        trackers = Trackers(settings["trackers"] if first else [], settings["out_dir"], settings)
-        with trackers, progress, self._keeper(run) as keeper:
-            keeper.begin(settings["resume"])
-            self._tell("on_fit_start")
-            run.go_on()
-            out = first and settings["out_dir"] and HistoryFile(Path(settings["out_dir"]), self.history.epochs)
-            run.loop.watch = lambda: progress.at(self.step, total)
-            if keeper.checkpoints is not None:
-                run.loop.after_step = keeper.after_step
-            for epoch in run.remaining(epochs):
-                if run.loop.so_far is None:
-                    self._tell("on_epoch_start", epoch)
-                record = run.loop.epoch(epoch, train)
-                within = self.stopped
-                if epoch == 1:
-                    self._warn_of_untrained(record)
-                if valid is not None:
-                    tallies = tally(self.model, valid, self.accelerator.device, self._autocast, self._apart)
-                    record["valid"] = {task: found.scores() for task, found in tallies.items()}
-                    best.see(epoch, self._total(tallies), self.model)
-                self.history.epochs.append(record)
-                if out:
-                    out.append(record)
-                progress.add(record)
-                trackers.log(record)
-                self._tell("on_epoch_end", record)
-                if best.exhausted(epoch):
-                    self.stop("patience")
-                self.agree_to_stop()
-                if not within:
-                    keeper.after_epoch(best.epoch == epoch, self.stopped or epoch == epochs)
-                if self.stopped:
-                    break
-
-    def _keeper(self, run: Run) -> Keeper:
-        """What writes the checkpoints of a run."""
-        out, every = self.settings["out_dir"], self.settings["save_every"]
-        checkpoints = None if out is None else Checkpoints(Path(out) / FOLDER, self.settings["keep"])
-        if checkpoints is not None:
-            checkpoints.beside = self.beside
-        return Keeper(run, checkpoints, every, self.again, self.anew)
-
-    def _loop(self, data: Epochs | OwnBatches, total: int | None) -> Loop:
-        """The loop over `data`, for so many optimiser steps in all. What it takes of the model goes back `at_end`."""
-        # Gradients of before, of a fit that an error ended say, are not of this one.
-        self.model.zero_grad()
-        self.model.train()
-        together = self._together(data if isinstance(data, OwnBatches) else data.batches)
-        self.at_end.callback(together.close)
-        # Accelerate's optimiser scales gradients, which only fp16 needs, and wants to see each of them.
-        scaled = self.settings["precision"] == "fp16"
-        part, more = self.settings["optimizer"], [*self.balancer.parameters()]
-        optimizer = make_optimizer(part, self.model, more, together.rows, pack=not scaled)
-        self.at_end.callback(optimizer.unpack)
-        together.packed(optimizer.rows)
-        # The scheduler stands on torch's optimiser: it is stepped by the loop, once for each optimiser step.
-        scheduler = make_scheduler(self.settings["scheduler"], optimizer, total)
-        if scaled:
-            optimizer.optimizer = self.accelerator.prepare_optimizer(optimizer.watched())
-        return Loop(self, optimizer, scheduler, together)
 
     def evaluate(self, data: Any) -> Scores:
         """The loss (unweighted) and metrics of each task over `data`; NaN for a task without a label in it.
@@ -344,34 +241,6 @@ class Trainer:
         """Whether the current fit has been asked to end."""
         return bool(self._stop_reason)
 
-    def _training_batches(self, data: Any, order: torch.Generator) -> Epochs | OwnBatches:
-        size, sampler = self.settings["batch_size"], self.settings["sampler"]
-        if not is_own(data):
-            if sampler["type"] != "together":
-                raise DataError(
-                    f"the sampler {sampler['type']!r} needs data of its own for each task, {{task: (x, y)}}"
-                )
-            made = batches(self.model, data, size, shuffle=order, processes=self._apart)
-            return Epochs(made, order, self._apart)
-        if self.balancer.at == "features" and len(self.model.tasks) > 1:
-            message = "at features needs tasks with labels of the same examples. Use at = 'parameters'"
-            raise SpecError([Problem("balancer", message)], "the trainer's arguments")
-        return OwnBatches(self.model, data, size, make_sampler(sampler), order, self._apart)
-
-    def _together(self, data: Batches | OwnBatches) -> Together:
-        """The heads that are trained as one; none where tasks have data, gradients or failures of their own."""
-        apart = isinstance(data, OwnBatches) or self.balancer.at is not None
-        # What is skipped is to be as if it were absent, to the bit.
-        apart = apart or self.settings["nonfinite"] == "skip_task"
-        # The weights of a group's heads are one leaf of autograd, unless somebody may ask for the gradient of each.
-        leaves = self.balancer.losses_alone and declares(type(self.balancer), "losses_alone", "backward")
-        leaves = leaves and not any(map(takes_gradients, self.callbacks))
-        together = Together(self.model, [] if apart else self.model.head_groups(), leaves)
-        if isinstance(data, TensorBatches):
-            data.put_together(together.losses)
-            data.pinned = self.accelerator.device.type == "cuda"
-        return together
-
     def _compiled(self) -> Compiled:
         settings, device = self.settings, self.accelerator.device.type
         asked = settings["compile"]
@@ -392,46 +261,10 @@ class Trainer:
             message = f"{name!r} compares the tasks of one step, and the sampler {sampler!r} takes one task a step."
             raise SpecError([Problem("balancer", f"{message} Use sampler = 'together'")], "the trainer's arguments")
 
-    def _lengths(self, data: Epochs | OwnBatches) -> tuple[int | None, int | None]:
-        """How many epochs at most, and how many optimiser steps in all; None where it is not known."""
-        max_steps = self.settings["max_steps"]
-        epochs = self.settings["epochs"] or (None if max_steps else _DEFAULT_EPOCHS)
-        try:
-            steps = -(-len(data) // self.settings["accumulate"])
-        except TypeError:
-            return epochs, max_steps
-        planned = None if epochs is None else epochs * steps
-        known = [n for n in (planned, max_steps) if n is not None]
-        return epochs, min(known)
-
     def _autocast(self) -> AbstractContextManager[Any]:
         # Not Accelerate's own: it asks a state that all trainers of a process share, for the precision of the last.
         precision = self.settings["precision"]
         return torch.autocast(self.accelerator.device.type, _HALF[precision]) if precision in _HALF else nullcontext()
-
-    def _total(self, tallies: Mapping[str, Tally]) -> float:
-        """The weighted sum of the tasks' losses, over the tasks that have labels; NaN where one of them is."""
-        weights = {task: self.model.graph.tasks[task].weight for task, found in tallies.items() if found.labels}
-        if self.settings["patience"] and not weights:
-            raise DataError("patience needs labels in the validation data; found none of any task")
-        return sum(weight * tallies[task].mean_loss for task, weight in weights.items()) if weights else math.nan
-
-    def _warn_of_untrained(self, record: Mapping[str, Any]) -> None:
-        for task in self.model.tasks:
-            if task not in record["train"]:
-                why = "was not finite wherever it had labels" if task in record.get("skipped", ()) else "had no label"
-                warnings.warn(f"task {task!r} {why} in the first epoch; its head stays as it is", stacklevel=3)
-
-    def _refuse_missing(self, data: Epochs | OwnBatches) -> None:
-        absent: Sequence[str] = ()
-        if self.settings["missing"] != "error":
-            return
-        if isinstance(data, OwnBatches):
-            absent = data.incomplete
-        elif isinstance(data.batches, TensorBatches):
-            absent = [task for task in self.model.tasks if task not in data.batches.complete]
-        if absent:
-            raise DataError(f"task {absent[0]!r} has missing labels, and missing='error' refuses them")
 
     def _tell(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mtlkit.balancing import Balancer, TaskGradients
 from mtlkit.border import Border
 from mtlkit.grouping import Groups, declares
-from mtlkit.train.examples import Batch
+from mtlkit.train.batch import Batch
 from mtlkit.train.kept import Kept
 from mtlkit.train.learner import Group, Learner
 from mtlkit.train.losses import Found, Losses, TaskLoss
@@ -106,13 +106,11 @@ class JointLearner(Learner):
     def _losses(
         self, group: Group, tasks: tuple[str, ...], border: Border | None = None, eager: bool = False
     ) -> Losses:
-        found: list[Found] = []
-        for batch in group:
-            mine = tuple(task for task in tasks if self._labelled(batch, task))
-            if mine:
-                outputs = self._outputs(batch, mine, None, border, eager)
-                found += [self._found(batch, task, output) for task, output in outputs.items()]
-        return self._common(found, tasks)
+        return self._common(super()._losses(group, tasks, border, eager).found, tasks)
+
+    def _taking_part(self, batch: Batch, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        # Of the tasks of a step some may have labels in other processes alone.
+        return tuple(task for task in tasks if self._labelled(batch, task))
 
     def _losses_as_one(self, batch: Batch) -> Losses:
         found = super()._losses_as_one(batch).found if _rows(batch) else ()
