@@ -24,9 +24,10 @@ from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
-# Bytes of the largest output of a module, in caches of the second level: 8 MiB were best on a Xeon whose cores have 2,
-# and 2 MiB on an EPYC, whose cores have less.
-_CACHES = 4
+# Bytes of the largest output of a module, in caches of the second level. Best were 8 MiB on a Xeon whose cores have 2 MiB,
+# and 2 MiB on EPYCs whose cores have 512 KiB or 1 MiB. Of more, the C library gives memory back to the system after each
+# batch and takes it anew: on the latter EPYC that took half of the time.
+_CACHES = 2
 _USUAL_CACHE = 512 * 2**10
 # That of GPUs is unmeasured, and chosen not to fill their memory.
 _BEST_ELSEWHERE = 64 * 2**20
