@@ -24,9 +24,9 @@ from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
-# Bytes of the largest output of a module, in caches of the second level. Best were 8 MiB on a Xeon whose cores have 2 MiB,
-# and 2 MiB on EPYCs whose cores have 512 KiB or 1 MiB. Of more, the C library gives memory back to the system after each
-# batch and takes it anew: on the latter EPYC that took half of the time.
+# Bytes of the largest output of a module, in caches of the second level. Best were 8 MiB on a Xeon whose cores have
+# 2 MiB, and 2 MiB on EPYCs whose cores have 512 KiB or 1 MiB. Of more, the C library may give memory back to the system
+# after each batch and take it anew: on the latter EPYC that took half of the time.
 _CACHES = 2
 _USUAL_CACHE = 512 * 2**10
 # That of GPUs is unmeasured, and chosen not to fill their memory.
@@ -52,17 +52,29 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
     # What inference mode gives could not be trained on unless it were copied.
     with evaluating(model, modules), torch.no_grad():
         size = size_for(model, inputs, device, batch_size)
-        # To find out takes two rows' time.
-        pictures = images(model, min(rows, size)) if device.type == "cpu" and rows > _FEW else frozenset[str]()
+        pictures = _pictures(model, min(rows, size)) if device.type == "cpu" and rows > _FEW else frozenset[str]()
+        # What is predicted by the outputs of all rows need not be asked for by those of each batch.
+        late = rows > size and device.type == "cpu"
+        run = model if late else model.predict
         for start in range(0, max(rows, 1), size):
             batch = inputs if rows <= size else {name: value[start : start + size] for name, value in inputs.items()}
             batch = channels_last({name: value.to(device) for name, value in batch.items()}, pictures)
-            for task, prediction in model.predict(batch).items():
-                made[task].append(prediction.float().cpu())
-    if rows > size:
-        return {task: torch.cat(parts) for task, parts in made.items()}
-    held = {value.data_ptr() for value in inputs.values()}
-    return {task: _own(prediction, held) for task, (prediction,) in made.items()}
+            for task, part in run(batch).items():
+                made[task].append(part.float().cpu())
+        if rows <= size:
+            held = {value.data_ptr() for value in inputs.values()}
+            return {task: _own(prediction, held) for task, (prediction,) in made.items()}
+        joined = {task: torch.cat(made.pop(task)) for task in model.tasks}
+        return {task: model.as_prediction(task, x) for task, x in joined.items()} if late else joined
+
+
+def _pictures(model: Model, rows: int) -> frozenset[str]:
+    """The inputs whose images are laid out with their channels last. To find out takes as long as some rows."""
+    kind = ("images", rows)
+    if kind not in model.notes:
+        model.notes[kind] = images(model, rows)
+    found: frozenset[str] = model.notes[kind]
+    return found
 
 
 def _own(prediction: Tensor, held: set[int]) -> Tensor:
@@ -87,7 +99,8 @@ def size_for(model: Model, inputs: Mapping[str, Tensor], device: torch.device, b
     kind = ("rows at once", device.type, few, *((name, x.shape[1:], x.dtype) for name, x in inputs.items()))
     if kind not in model.notes:
         model.notes[kind] = rows_at_once(model, {name: x[:few].to(device) for name, x in inputs.items()}, few)
-    return model.notes[kind]
+    size: int = model.notes[kind]
+    return size
 
 
 def rows_at_once(model: Model, first: Mapping[str, Tensor], least: int) -> int:
