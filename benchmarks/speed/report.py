@@ -68,13 +68,13 @@ def write(found: Report, folder: Path) -> tuple[Path, Path]:
 
 
 def newest(folder: Path) -> Report:
-    """The newest report of a folder.
+    """The newest report of a folder that has all that the README shows.
 
     Raises:
         FileNotFoundError: it has none.
     """
     found = [json.loads(path.read_text()) for path in folder.glob("speed-*.json")]
-    whole = [one for one in found if not one["quick"]]
+    whole = [one for one in found if not one["quick"] and {*SHORT} <= {row["case"] for row in one["rows"]}]
     if not whole:
         raise FileNotFoundError(
             f"{folder}: found no report speed-*.json of a whole run. Run python -m benchmarks first"
