@@ -39,8 +39,8 @@ _Weights = Annotated[list[Positive], Field(max_length=1_000_000)]
 _mse_loss = torch.ops.aten.mse_loss.default
 # What torch's enumeration of reductions calls none.
 _EACH = 0
-# Numbers that the processor works on at once.
-_LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
+# Numbers that torch works on at once where its softmax of fewer was measured to be slow; elsewhere it is left alone.
+_LANES = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 0)
 
 
 class Loss(nn.Module):
@@ -170,10 +170,10 @@ class CrossEntropy(Loss):
 
 
 def softmax(logits: Tensor, axis: int) -> Tensor:
-    """Probabilities of logits along an axis, which for few classes is most of the time of a small model's prediction.
+    """Probabilities of logits along an axis: `logits.softmax(axis)`, but for the last bits.
 
-    Torch's own goes number by number on the CPU where there are fewer than the processor works on at once, and takes
-    three times as long (benchmarks/speed, predictions).
+    Torch's own goes number by number on the CPU where there are fewer than it can work on at once, which is then most
+    of the time of a small model's prediction. Where gradients are wanted it is torch's own.
     """
     few = axis == logits.ndim - 1 and logits.shape[axis] < _LANES
     here = logits.device.type == "cpu" and logits.dtype == torch.float32 and not logits.requires_grad

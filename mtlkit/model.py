@@ -74,7 +74,7 @@ class Model(nn.Module):
         self.ids = ids
         self.shapes = shapes
         self._plans: dict[tuple[tuple[str, ...] | None, bool, Groups | None], Plan] = {}
-        self.notes: dict[tuple[object, ...], Any] = {}
+        self.notes: dict[tuple[object, ...], int] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ class MGDA(GramianBalancer):
 
     "Multi-Task Learning as Multi-Objective Optimization", Sener and Koltun, NeurIPS 2018, algorithm 2.
 
-    The weights are those of TorchJD's `MGDAWeighting`. The search takes up to a hundred rounds over a few numbers each,
-    and is ten times as fast here: there each round makes a dozen tensors, for which a GPU is waited for too.
+    The weights are those of TorchJD's `MGDAWeighting`. The search takes up to a hundred rounds over a few numbers each;
+    there each round makes a dozen tensors, and waits for a GPU.
 
     Args:
         tasks: all tasks.
@@ -42,7 +42,7 @@ class MGDA(GramianBalancer):
         self.epsilon, self.max_iters = epsilon, max_iters
 
     def weigh(self, gramian: Tensor, tasks: tuple[str, ...]) -> Tensor:
-        products = gramian.cpu().numpy()
+        products = gramian.detach().double().cpu().numpy()
         weights = np.full(len(products), 1 / len(products))
         for _ in range(self.max_iters):
             with_each = products @ weights

@@ -3,8 +3,8 @@
     course = Course(trainer, (x, {"digit": y}), valid=None)     # the data are checked here
     course.run()                                                # trainer.history has the epochs then
 
-What a trainer was given and what stays after a fit is the trainer's own; what one fit needs alone is made here, and
-put away when it ends, also by an error.
+`Trainer.fit` prepares what stays after a fit: balancer, places, history. What one fit needs alone is made here, and put
+away when it ends, also by an error.
 """
 
 from __future__ import annotations
@@ -70,16 +70,19 @@ class Course:
     def run(self) -> None:
         """Train to the end."""
         trainer, settings = self.trainer, self.settings
-        if trainer.processes.several:
-            self._begin_together()
         compiling = told() if settings["compile"] else nullcontext()
         with compiling, dead_workers_told(), ExitStack() as trainer.at_end, flushed_denormals():
             self._epochs()
         if settings["patience"]:
             trainer.history.best_epoch = self.best.restore(trainer.model)
 
-    def _begin_together(self) -> None:
-        """Begin with the same weights in all processes."""
+    def begin_together(self) -> None:
+        """Begin with the same weights in all of several processes.
+
+        Raises:
+            SpecError: gradients are sparse.
+            MtlkitError: the processes differ in their models or callbacks.
+        """
         trainer, processes = self.trainer, self.trainer.processes
         if any(getattr(module, "sparse", False) is True for module in trainer.model.modules()):
             message = "found sparse gradients, which can't be summed over processes. Use sparse=False, or one process"

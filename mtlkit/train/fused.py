@@ -1,6 +1,6 @@
 """Steps of Adam and AdamW by torch's fused kernel alone, equal to the optimiser's own to the bit.
 
-    step = fused_step(optimizer)        # None for one that has no such kernel, or is set up in another way
+    step = fused_step(optimizer, torch.optim.Adam.step)
     step()                              # in place of optimizer.step()
 
 What the optimiser does around its kernel takes several times as long as the kernel on a small model's parameters, where
@@ -17,10 +17,12 @@ from torch.optim import Adam, AdamW, Optimizer
 
 
 def fused_step(optimizer: Optimizer, otherwise: Callable[[Optimizer], None]) -> Callable[[], None] | None:
-    """A step of `optimizer` for who steps it often; None where that is its own affair.
+    """A step of `optimizer`; None but for a fused Adam or AdamW of float32 parameters on the CPU.
+
+    Its rate is to be a number, and `amsgrad` off. No hook of the optimiser sees such steps.
 
     Args:
-        optimizer: any, of which no step need be seen by a hook.
+        optimizer: any.
         otherwise: its own step, which makes the state that a parameter has none of yet.
     """
     kinds = {(p.device.type, p.dtype) for group in optimizer.param_groups for p in group["params"]}
@@ -38,7 +40,9 @@ def fused_step(optimizer: Optimizer, otherwise: Callable[[Optimizer], None]) -> 
         with torch.no_grad():
             for group, parameters in zip(groups, stepped, strict=True):
                 if parameters:
-                    _step(group, parameters, [state[p] for p in parameters])
+                    # Before torch 2.7 AdamW had no such option, and Adam no way to be it.
+                    decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, AdamW))
+                    _step(group, parameters, [state[p] for p in parameters], decoupled)
 
     return step
 
@@ -47,11 +51,11 @@ def _is_plain(group: dict[str, Any]) -> bool:
     return bool(group["fused"]) and not group["amsgrad"] and not isinstance(group["lr"], torch.Tensor)
 
 
-def _step(group: dict[str, Any], parameters: list[torch.Tensor], states: list[dict[str, Any]]) -> None:
+def _step(group: dict[str, Any], parameters: list[torch.Tensor], states: list[dict[str, Any]], decoupled: bool) -> None:
     beta1, beta2 = group["betas"]
     steps = [state["step"] for state in states]
     torch._foreach_add_(steps, 1)
-    kernel: Any = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+    kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
     kernel(
         parameters,
         [p.grad for p in parameters],

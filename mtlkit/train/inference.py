@@ -24,9 +24,9 @@ from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
-# Bytes of the largest output of a module, in caches of the second level. Best were 8 MiB on a Xeon whose cores have
-# 2 MiB, and 2 MiB on EPYCs whose cores have 512 KiB or 1 MiB. Of more, the C library may give memory back to the system
-# after each batch and take it anew: on the latter EPYC that took half of the time.
+# Bytes of the largest output of a module, in caches of the second level. Four of them were best on a Xeon whose cores
+# have 2 MiB and on an EPYC with 512 KiB. On an EPYC with 1 MiB four took up to twice the time of two: the C library
+# gave memory back to the system after each batch and took it anew, which costs more than a few more batches.
 _CACHES = 2
 _USUAL_CACHE = 512 * 2**10
 # That of GPUs is unmeasured, and chosen not to fill their memory.
@@ -52,29 +52,28 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
     # What inference mode gives could not be trained on unless it were copied.
     with evaluating(model, modules), torch.no_grad():
         size = size_for(model, inputs, device, batch_size)
-        pictures = _pictures(model, min(rows, size)) if device.type == "cpu" and rows > _FEW else frozenset[str]()
-        # What is predicted by the outputs of all rows need not be asked for by those of each batch.
-        late = rows > size and device.type == "cpu"
-        run = model if late else model.predict
+        # To find out takes two rows' time.
+        pictures = images(model, min(rows, size)) if device.type == "cpu" and rows > _FEW else frozenset[str]()
+        # Where outputs are on the CPU already, they are read once for all rows, not batch by batch.
+        late = device.type == "cpu"
         for start in range(0, max(rows, 1), size):
             batch = inputs if rows <= size else {name: value[start : start + size] for name, value in inputs.items()}
             batch = channels_last({name: value.to(device) for name, value in batch.items()}, pictures)
-            for task, part in run(batch).items():
-                made[task].append(part.float().cpu())
-        if rows <= size:
-            held = {value.data_ptr() for value in inputs.values()}
-            return {task: _own(prediction, held) for task, (prediction,) in made.items()}
-        joined = {task: torch.cat(made.pop(task)) for task in model.tasks}
-        return {task: model.as_prediction(task, x) for task, x in joined.items()} if late else joined
+            for task, output in model(batch).items():
+                made[task].append(output if late else _read(model, task, output).cpu())
+        joined = {task: _joined(made.pop(task)) for task in model.tasks}
+        read = {task: _read(model, task, output) for task, output in joined.items()} if late else joined
+    held = {value.data_ptr() for value in inputs.values()}
+    return {task: _own(prediction, held) for task, prediction in read.items()}
 
 
-def _pictures(model: Model, rows: int) -> frozenset[str]:
-    """The inputs whose images are laid out with their channels last. To find out takes as long as some rows."""
-    kind = ("images", rows)
-    if kind not in model.notes:
-        model.notes[kind] = images(model, rows)
-    found: frozenset[str] = model.notes[kind]
-    return found
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _read(model: Model, task: str, output: Tensor) -> Tensor:
+    """The prediction for an output, both in single precision: half of it would round probabilities."""
+    return model.as_prediction(task, output.float() if output.is_floating_point() else output).float()
 
 
 def _own(prediction: Tensor, held: set[int]) -> Tensor:
@@ -99,8 +98,7 @@ def size_for(model: Model, inputs: Mapping[str, Tensor], device: torch.device, b
     kind = ("rows at once", device.type, few, *((name, x.shape[1:], x.dtype) for name, x in inputs.items()))
     if kind not in model.notes:
         model.notes[kind] = rows_at_once(model, {name: x[:few].to(device) for name, x in inputs.items()}, few)
-    size: int = model.notes[kind]
-    return size
+    return model.notes[kind]
 
 
 def rows_at_once(model: Model, first: Mapping[str, Tensor], least: int) -> int:

@@ -173,6 +173,8 @@ class Trainer:
         bring(self.model, self.accelerator.device)
         # What it learnt in an earlier fit is not of this one.
         self.balancer = made_balancer(settings["balancer"], self.model).to(self.accelerator.device)
+        if self.processes.several:
+            course.begin_together()
         self.current_places()
         self.history, self.step = History(), 0
         self._stop_reason = self._asked_to_stop = ""

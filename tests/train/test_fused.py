@@ -29,7 +29,13 @@ def test_equals_the_optimisers_own_to_the_bit(kind: type[torch.optim.Optimizer],
     pair = []
     for ps in (mine, theirs):
         pair.append(made(kind, [{"params": ps[:2]}, {"params": ps[2:], "weight_decay": 0.3}], **options))
-    step = fused_step(pair[0], lambda optimizer: optimizer.step())
+    asked: list[int] = []
+
+    def otherwise(optimizer: torch.optim.Optimizer) -> None:
+        asked.append(number)
+        optimizer.step()
+
+    step = fused_step(pair[0], otherwise)
     assert step is not None
     for number in range(12):
         for index, (one, other) in enumerate(zip(mine, theirs, strict=True)):
@@ -42,6 +48,8 @@ def test_equals_the_optimisers_own_to_the_bit(kind: type[torch.optim.Optimizer],
         step()
         pair[1].step()
         assert all(map(torch.equal, mine, theirs))
+    # Those in which a parameter has its first gradient.
+    assert asked == [0, 1]
     for one, other in zip(mine, theirs, strict=True):
         assert all(torch.equal(value, pair[1].state[other][key]) for key, value in pair[0].state[one].items())
 

@@ -177,3 +177,20 @@ def test_what_was_measured_of_a_model_is_not_its_copys() -> None:
     model = build_model({"input": [4], "encoder": "linear", "tasks": TASKS})
     Trainer(model, progress=False).predict(torch.randn(200, 4))
     assert model.notes and not copy.deepcopy(model).notes
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_row_is_predicted_alike_among_few_and_among_many(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by losses of one's own, whose predictions are views of outputs, or no floats."""
+    monkeypatch.setattr(inference, "cache", lambda: 1)
+    tasks = {**TASKS, "c": {"outputs": 2, "loss": "bce"}, "d": {"outputs": 2}, "e": {"outputs": 2}}
+    model = build_model({"input": [4], "encoder": "linear", "tasks": tasks})
+    model.losses["d"].predict = lambda output: output[:, :1]  # type: ignore[assignment]
+    model.losses["e"].predict = lambda output: output.argmax(1)  # type: ignore[assignment]
+    x = torch.randn(200, 4)
+    trainer = Trainer(model, batch_size=64, precision=precision, progress=False)
+    few, many = trainer.predict(x[:50]), trainer.predict(x)
+    for task, prediction in many.items():
+        assert prediction.dtype == few[task].dtype == torch.float32 and not prediction._is_view()
+        torch.testing.assert_close(prediction[:50], few[task], rtol=1e-6, atol=1e-6)
+    assert torch.allclose(many["b"].sum(1), torch.ones(200), atol=1e-6)

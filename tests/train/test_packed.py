@@ -298,3 +298,25 @@ def test_groups_keep_their_options_and_what_is_trained_along_its_own() -> None:
     packed.step(clip=1e-9)
     # What is trained along is not clipped with the model.
     assert not torch.equal(before, more[0]) and more[0].grad is not None and float(more[0].grad[0]) == 100.0
+
+
+def test_steps_by_the_kernel_alone_are_the_optimisers_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a row of heads, segments that are split, and clipped gradients."""
+    found = []
+    for alone in (True, False):
+        if not alone:
+            monkeypatch.setattr("mtlkit.train.packed.fused_step", lambda *_: None)
+        torch.manual_seed(0)
+        heads = [nn.Linear(3, 2) for _ in range(3)]
+        ps = [p for head in heads for p in head.parameters()]
+        row = Joined(tuple(head.weight for head in heads))
+        packed = Packed([{"params": ps}], adam, rows=[row])
+        for number in range(9):
+            for index, bias in enumerate(head.bias for head in heads):
+                bias.grad = None if number in (3, 4) and index == 1 else torch.randn_like(bias)
+            row.leaf.grad = torch.randn_like(row.leaf)
+            packed.step(clip=0.5)
+            packed.clear()
+        packed.unpack()
+        found.append([p.detach().clone() for p in ps])
+    assert all(map(torch.equal, *found))

@@ -109,6 +109,8 @@ class JointLearner(Learner):
         return self._common(super()._losses(group, tasks, border, eager).found, tasks)
 
     def _taking_part(self, batch: Batch, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        if batch.tasks is None and batch.complete.issuperset(tasks):
+            return tasks if _rows(batch) else ()
         # Of the tasks of a step some may have labels in other processes alone.
         return tuple(task for task in tasks if self._labelled(batch, task))
 
