@@ -45,7 +45,7 @@ class Setting:
 
     def rounds(self, seconds: float = 0.0) -> int:
         """How often sides take turns, of which the slowest takes so long. Long turns vary less."""
-        return 3 if self.quick else 5 if seconds > _LONG else 7
+        return 3 if self.quick else 5 if seconds > _LONG else 15
 
     @property
     def turn(self) -> float:
