@@ -25,6 +25,8 @@ import torch
 _LONGEST_TURN = 2.0
 # Nothing is left to warm up after such an epoch, and fewer rounds of such turns will do, seconds.
 _LONG = 1.0
+# Turns that vary so much that more rounds are taken, seconds.
+_SHORT = 0.5
 
 Work = Callable[[], object]
 Side = Callable[[int], Work]
@@ -43,9 +45,9 @@ class Setting:
     threads: int = 1
     quick: bool = False
 
-    def rounds(self, seconds: float = 0.0) -> int:
+    def rounds(self, seconds: float = _LONG) -> int:
         """How often sides take turns, of which the slowest takes so long. Long turns vary less."""
-        return 3 if self.quick else 5 if seconds > _LONG else 15
+        return 3 if self.quick else 5 if seconds > _LONG else 7 if seconds > _SHORT else 15
 
     @property
     def turn(self) -> float:
