@@ -38,8 +38,8 @@ from mtlkit.saving import load_from, plain_json, save
 from mtlkit.source import read
 from mtlkit.spec import Spec
 from mtlkit.train import History, Trainer
-from mtlkit.train.checkpoints import FOLDER as CHECKPOINTS
-from mtlkit.train.checkpoints import Checkpoints
+from mtlkit.train.checkpoint.checkpoints import FOLDER as CHECKPOINTS
+from mtlkit.train.checkpoint.checkpoints import Checkpoints
 from mtlkit.train.trainer import check_settings
 
 RUN, TABLE = "run.json", "table.json"

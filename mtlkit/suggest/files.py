@@ -24,7 +24,7 @@ from mtlkit.errors import MtlkitError
 from mtlkit.suggest.group import USE, Groups
 from mtlkit.suggest.measure import Measured
 from mtlkit.suggest.words import command
-from mtlkit.train.heatmap import matrix, page, side
+from mtlkit.train.watch.heatmap import matrix, page, side
 from mtlkit.writing import refuse_unwritable, whole
 
 _SUFFIXES = (".yaml", ".yml")

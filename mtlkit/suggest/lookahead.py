@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.label import select
 from mtlkit.model import Model
-from mtlkit.train.batch import Batch, Batches
+from mtlkit.train.batches.batch import Batch, Batches
 from mtlkit.train.callback import Callback
 from mtlkit.train.kept import Kept
 from mtlkit.train.step import TrainStep

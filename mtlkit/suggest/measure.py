@@ -21,7 +21,7 @@ from mtlkit.model import Model
 from mtlkit.runfile import RunFile, complete, for_tasks, seeded_model
 from mtlkit.suggest.lookahead import Lookahead, Watched
 from mtlkit.train import GradientMonitor, Trainer
-from mtlkit.train.examples import batches
+from mtlkit.train.batches.examples import batches
 from mtlkit.train.trainer import KEEPS
 
 RUNS = 2

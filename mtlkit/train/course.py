@@ -20,24 +20,24 @@ import torch
 
 from mtlkit.errors import DataError, Problem, SpecError
 from mtlkit.grouping import declares
+from mtlkit.train.batches.examples import batches
+from mtlkit.train.batches.loaders import dead_workers_told
+from mtlkit.train.batches.own import OwnBatches, is_own
+from mtlkit.train.batches.position import Epochs
+from mtlkit.train.batches.sampler import make_sampler
+from mtlkit.train.batches.tensors import TensorBatches
 from mtlkit.train.best import Best
 from mtlkit.train.callback import takes_gradients
-from mtlkit.train.checkpoints import FOLDER, Checkpoints
+from mtlkit.train.checkpoint.checkpoints import FOLDER, Checkpoints
+from mtlkit.train.checkpoint.keeper import Keeper
+from mtlkit.train.checkpoint.snapshot import Run
 from mtlkit.train.compiled import told
 from mtlkit.train.evaluation import Scores, Tally, tally
-from mtlkit.train.examples import batches
 from mtlkit.train.history import HistoryFile
-from mtlkit.train.keeper import Keeper
-from mtlkit.train.loaders import dead_workers_told
 from mtlkit.train.loop import Loop, flushed_denormals
-from mtlkit.train.memory import TensorBatches
 from mtlkit.train.optimizer import make_optimizer, make_scheduler
-from mtlkit.train.own import OwnBatches, is_own
-from mtlkit.train.position import Epochs
 from mtlkit.train.progress import Progress
-from mtlkit.train.sampler import make_sampler
 from mtlkit.train.several.buffers import warn_of_batch_norm
-from mtlkit.train.snapshot import Run
 from mtlkit.train.together import Together
 from mtlkit.train.tracking import Trackers
 

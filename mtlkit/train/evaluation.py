@@ -19,12 +19,12 @@ from mtlkit.label import count, for_metrics, select
 from mtlkit.model import Model
 from mtlkit.part import make
 from mtlkit.registry import metrics
-from mtlkit.train.batch import Batch
-from mtlkit.train.checks import check_against_output
+from mtlkit.train.batches.batch import Batch
+from mtlkit.train.batches.checks import check_against_output
+from mtlkit.train.batches.tensors import TensorBatches
 from mtlkit.train.inference import size_for
 from mtlkit.train.kept import evaluating
 from mtlkit.train.layout import USUAL_ROWS, channels_last, images
-from mtlkit.train.memory import TensorBatches
 from mtlkit.train.several.processes import Processes
 
 Scores = dict[str, dict[str, float]]

@@ -18,7 +18,7 @@ from mtlkit.border import Border
 from mtlkit.errors import DataError, MtlkitError, NonFiniteError
 from mtlkit.grouping import Groups
 from mtlkit.label import any_label, has_missing
-from mtlkit.train.batch import Batch
+from mtlkit.train.batches.batch import Batch
 from mtlkit.train.callback import acts_in_steps
 from mtlkit.train.kept import Kept
 from mtlkit.train.layout import channels_last, images

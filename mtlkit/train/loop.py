@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from mtlkit.errors import DataError, NonFiniteError
+from mtlkit.train.batches.own import OwnBatches
+from mtlkit.train.batches.position import Epochs
 from mtlkit.train.learner import Group, Learner
 from mtlkit.train.losses import Losses, Sums
-from mtlkit.train.own import OwnBatches
 from mtlkit.train.packed import Packed
-from mtlkit.train.position import Epochs
 from mtlkit.train.several.learner import JointLearner
 from mtlkit.train.together import Together
 from mtlkit.train.walk import modules_of, training

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.label import count, select
-from mtlkit.train.checks import check_against_output
+from mtlkit.train.batches.checks import check_against_output
 
 
 # Not frozen, which makes each of them take three times as long.

@@ -24,7 +24,7 @@ from torch import Tensor
 from mtlkit.grouping import HeadGroup, declares, same_state, watched
 from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
-from mtlkit.train.checks import check_against_output
+from mtlkit.train.batches.checks import check_against_output
 from mtlkit.train.losses import Found
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mtlkit.batching import Sides
 from mtlkit.grouping import Groups, HeadGroup
 from mtlkit.model import Model
-from mtlkit.train.batch import Batch
+from mtlkit.train.batches.batch import Batch
 from mtlkit.train.losses import Found, Losses
 from mtlkit.train.lossgroup import LossGroup, loss_groups
 from mtlkit.train.packed import Joined

@@ -27,20 +27,20 @@ from mtlkit.option import Positive
 from mtlkit.part import check, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
-from mtlkit.train.batch import Batches
-from mtlkit.train.checks import checked_inputs
+from mtlkit.train.batches.batch import Batches
+from mtlkit.train.batches.checks import checked_inputs
+from mtlkit.train.batches.examples import batches
+from mtlkit.train.batches.loaders import dead_workers_told
+from mtlkit.train.batches.own import OneByOne, is_own
+from mtlkit.train.batches.sampler import check_sampler
 from mtlkit.train.compiled import Asked, Compiled, mode
 from mtlkit.train.course import Course
 from mtlkit.train.evaluation import Scores, evaluate
-from mtlkit.train.examples import batches
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_models
 from mtlkit.train.history import History
 from mtlkit.train.inference import predicted
-from mtlkit.train.loaders import dead_workers_told
 from mtlkit.train.optimizer import check_optimizer, check_scheduler
-from mtlkit.train.own import OneByOne, is_own
 from mtlkit.train.places import Places
-from mtlkit.train.sampler import check_sampler
 from mtlkit.train.several.processes import Processes
 from mtlkit.train.tracking import problems_of
 from mtlkit.train.walk import modules_of, trained

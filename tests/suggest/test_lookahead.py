@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlkit import Trainer, build_model
 from mtlkit.suggest.lookahead import Lookahead, Watched
 from mtlkit.suggest.measure import in_own_steps
-from mtlkit.train.examples import batches
+from mtlkit.train.batches.examples import batches
 
 TRUNK = {"type": "mlp", "hidden": [8, 8], "norm": "batch", "dropout": 0.3}
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mtlkit.balancing import Balancer, TaskGradients
 from mtlkit.border import Border
 from mtlkit.grouping import Groups, declares
-from mtlkit.train.batch import Batch
+from mtlkit.train.batches.batch import Batch
 from mtlkit.train.kept import Kept
 from mtlkit.train.learner import Group, Learner
 from mtlkit.train.losses import Found, Losses, TaskLoss

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from mtlkit.train.checkpoint.tree import apart, together
 from mtlkit.train.several.processes import Processes
-from mtlkit.train.tree import apart, together
 
 
 def gathered(tree: Any, processes: Processes) -> list[Any]:

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from mtlkit.balancing import NonFiniteGradients
 from mtlkit.errors import Problem, SpecError
-from mtlkit.train.heatmap import matrix, page, short, side
 from mtlkit.train.history import History
 from mtlkit.train.step import TrainStep
 from mtlkit.train.trainer import Trainer
-from mtlkit.train.watch import Watch
+from mtlkit.train.watch.base import Watch
+from mtlkit.train.watch.heatmap import matrix, page, short, side
 
 _MOST_TICKS = 8
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import mtlkit
 from mtlkit import Callback, MtlkitError, PluginError, SharingMonitor, SpecError, Trainer, build_model
-from mtlkit.train.sharing_monitor import WITH_WEIGHTS, matrices_of
+from mtlkit.train.watch.sharing_monitor import WITH_WEIGHTS, matrices_of
 
 SPEC: dict[str, Any] = {
     "input": [6],

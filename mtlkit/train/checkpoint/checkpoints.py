@@ -29,7 +29,7 @@ from mtlkit.errors import CheckpointError, DamagedError
 from mtlkit.guarded import MANIFEST, Folder
 from mtlkit.model import Model
 from mtlkit.saving import WEIGHTS, files_of, manifest_of, read_spec, tensors
-from mtlkit.train.tree import apart, together
+from mtlkit.train.checkpoint.tree import apart, together
 
 FOLDER = "checkpoints"
 STATE, TENSORS = "training.json", "training.safetensors"

@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mtlkit.errors import DataError
 from mtlkit.label import MISSING_CLASS, has_missing
 from mtlkit.model import Model
-from mtlkit.train.batch import Batch
-from mtlkit.train.checks import checked_inputs, checked_target
+from mtlkit.train.batches.batch import Batch
+from mtlkit.train.batches.checks import checked_inputs, checked_target
 from mtlkit.train.lossgroup import Labels, LossGroup
 from mtlkit.train.several.processes import Processes
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mtlkit import DataError, SpecError, Trainer, balancers, build_model
-from mtlkit.train.own import OwnBatches
-from mtlkit.train.sampler import check_sampler, make_sampler
+from mtlkit.train.batches.own import OwnBatches
+from mtlkit.train.batches.sampler import check_sampler, make_sampler
 
 TASKS = {"a": {"outputs": 1}, "b": {"outputs": 2}, "c": {"outputs": 3, "loss": "cross_entropy"}}
 SPEC: dict[str, Any] = {"input": [4], "encoder": {"type": "mlp", "hidden": [8]}, "tasks": TASKS}

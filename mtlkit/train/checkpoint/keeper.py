@@ -13,10 +13,10 @@ import signal
 from typing import Literal
 
 from mtlkit.errors import CheckpointError
-from mtlkit.train.checkpoints import Checkpoint, Checkpoints, read
-from mtlkit.train.loaders import DEAD_WORKER
-from mtlkit.train.signals import Signals, leave
-from mtlkit.train.snapshot import Run
+from mtlkit.train.batches.loaders import DEAD_WORKER
+from mtlkit.train.checkpoint.checkpoints import Checkpoint, Checkpoints, read
+from mtlkit.train.checkpoint.signals import Signals, leave
+from mtlkit.train.checkpoint.snapshot import Run
 
 Every = int | Literal["epoch"] | None
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlkit.train.heatmap import matrix, page, short, side
+from mtlkit.train.watch.heatmap import matrix, page, short, side
 
 _MOST_MATRICES = 8
 _MOST_NAMED = 16  # cells of a course that have a name each

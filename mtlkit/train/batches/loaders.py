@@ -17,9 +17,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from mtlkit.errors import DataError, MtlkitError
 from mtlkit.label import MISSING_CLASS
 from mtlkit.model import Model
-from mtlkit.train.batch import Batch
-from mtlkit.train.checks import as_tensor, as_values, checked_inputs, checked_target
-from mtlkit.train.memory import joins_last, least
+from mtlkit.train.batches.batch import Batch
+from mtlkit.train.batches.checks import as_tensor, as_values, checked_inputs, checked_target
+from mtlkit.train.batches.tensors import joins_last, least
 from mtlkit.train.several.parts import NOTHING, LoaderPart, every, slices
 from mtlkit.train.several.processes import Processes
 

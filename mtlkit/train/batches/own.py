@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.model import Model
-from mtlkit.train.batch import Batch, Batches
-from mtlkit.train.examples import batches
-from mtlkit.train.loaders import LoaderBatches
-from mtlkit.train.memory import TensorBatches
-from mtlkit.train.position import Epochs
-from mtlkit.train.sampler import Sampler
+from mtlkit.train.batches.batch import Batch, Batches
+from mtlkit.train.batches.examples import batches
+from mtlkit.train.batches.loaders import LoaderBatches
+from mtlkit.train.batches.position import Epochs
+from mtlkit.train.batches.sampler import Sampler
+from mtlkit.train.batches.tensors import TensorBatches
 from mtlkit.train.several.parts import NOTHING, part_of
 from mtlkit.train.several.processes import Processes
 
@@ -157,7 +157,7 @@ def task_batches(
             iterable, of such pairs of batches.
         batch_size: where the data do not come in batches.
         shuffle: draws the order.
-        processes: of which this one takes its part (see `mtlkit.train.examples.batches`).
+        processes: of which this one takes its part (see `mtlkit.train.batches.examples.batches`).
 
     Raises:
         DataError: it is none of these, or does not fit the model; it names the task.

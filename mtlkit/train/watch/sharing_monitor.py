@@ -22,9 +22,9 @@ from mtlkit.errors import PluginError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.naming import name_of
 from mtlkit.train.history import History
-from mtlkit.train.sharing_picture import draw
 from mtlkit.train.trainer import Trainer
-from mtlkit.train.watch import Watch
+from mtlkit.train.watch.base import Watch
+from mtlkit.train.watch.sharing_picture import draw
 
 WITH_WEIGHTS = "adatt, branching, cgc, cross_stitch, dselect_k, mmoe, ple, sluice"
 

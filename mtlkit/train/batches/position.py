@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from mtlkit.errors import CheckpointError
-from mtlkit.train.batch import Batch, Batches
-from mtlkit.train.randomness import draw_from, drawn
+from mtlkit.train.batches.batch import Batch, Batches
+from mtlkit.train.checkpoint.randomness import draw_from, drawn
 from mtlkit.train.several.parts import OwnPart
 from mtlkit.train.several.processes import Processes
 

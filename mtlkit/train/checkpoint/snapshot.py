@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.errors import CheckpointError, shown
+from mtlkit.train.batches.own import OwnBatches
+from mtlkit.train.batches.position import Epochs
 from mtlkit.train.best import Best
+from mtlkit.train.checkpoint.packed_state import restore, state_of
+from mtlkit.train.checkpoint.randomness import draw_from, drawn
 from mtlkit.train.history import History
 from mtlkit.train.loop import Loop, SoFar
-from mtlkit.train.own import OwnBatches
-from mtlkit.train.packed_state import restore, state_of
-from mtlkit.train.position import Epochs
-from mtlkit.train.randomness import draw_from, drawn
 from mtlkit.train.several.trees import gathered
 
 if TYPE_CHECKING:

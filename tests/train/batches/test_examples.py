@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mtlkit import DataError, Trainer, build_model
-from mtlkit.train import memory
-from mtlkit.train.batch import Batch
-from mtlkit.train.examples import batches
+from mtlkit.train.batches import tensors
+from mtlkit.train.batches.batch import Batch
+from mtlkit.train.batches.examples import batches
+from mtlkit.train.batches.tensors import TensorBatches
 from mtlkit.train.lossgroup import loss_groups
-from mtlkit.train.memory import TensorBatches
 
 SPEC: dict[str, Any] = {
     "input": [4],
@@ -133,7 +133,7 @@ def test_shuffled_batches_are_those_of_a_permutation(
         order = torch.randperm(rows, generator=generator)
         expected = [order[start:stop] for start, stop in zip(starts, [*starts[1:], rows], strict=True)]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(memory, "_FETCHED", fetched)
+            patch.setattr(tensors, "_FETCHED", fetched)
             seen = [*found]
         assert len(seen) == len(expected) == len(found)
         for batch, indices in zip(seen, expected, strict=True):

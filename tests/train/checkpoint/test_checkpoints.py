@@ -24,8 +24,8 @@ from mtlkit import CheckpointError, DataError, guarded
 from mtlkit.errors import DamagedError, PluginError
 from mtlkit.guarded import signed
 from mtlkit.testing.damage import check_damage
-from mtlkit.train import checkpoints as module
-from mtlkit.train.checkpoints import Checkpoint, Checkpoints, read
+from mtlkit.train.checkpoint import checkpoints as module
+from mtlkit.train.checkpoint.checkpoints import Checkpoint, Checkpoints, read
 
 KILLS, DAMAGES = 200, 2_000
 

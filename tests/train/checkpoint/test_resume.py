@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import mtlkit
 from mtlkit import Callback, CheckpointError, GradientMonitor, History, Model, SharingMonitor, SpecError, balancers
-from mtlkit.train.checkpoints import Checkpoints
+from mtlkit.train.checkpoint.checkpoints import Checkpoints
 from mtlkit.train.optimizer import _OPTIMIZERS, _SCHEDULERS
 
 ROWS = 30

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mtlkit.errors import DataError
 from mtlkit.model import Model
-from mtlkit.train.batch import Batches
-from mtlkit.train.loaders import Collate, LoaderBatches, dataset_loader
-from mtlkit.train.memory import TensorBatches
+from mtlkit.train.batches.batch import Batches
+from mtlkit.train.batches.loaders import Collate, LoaderBatches, dataset_loader
+from mtlkit.train.batches.tensors import TensorBatches
 from mtlkit.train.several.parts import part_of
 from mtlkit.train.several.processes import Processes
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtlkit import GradientMonitor, MtlkitError, Trainer, build_model
-from mtlkit.train.heatmap import matrix, page
+from mtlkit.train.watch.heatmap import matrix, page
 from mtlkit.writing import refuse_unwritable, whole
 
 PNG = b"\x89PNG\r\n\x1a\n"
