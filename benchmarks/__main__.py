@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=[*FAMILIES], default=[*FAMILIES], metavar="NAME")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--threads", nargs="+", type=int, default=[*report.THREADS])
     parser.add_argument("--quick", action="store_true", help="short turns and few rounds, for a trial")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "reports")
     parser.add_argument("--readme", action="store_true", help="measure nothing; write README.md's table")

@@ -33,6 +33,7 @@ SHORT = (
     "predict, default spec",
     "predict, MLP",
 )
+THREADS = (1, 2)
 _MORE_VERSIONS = ("accelerate", "torchjd", "timm")
 
 
@@ -74,7 +75,10 @@ def newest(folder: Path) -> Report:
         FileNotFoundError: it has none.
     """
     found = [json.loads(path.read_text()) for path in folder.glob("speed-*.json")]
-    whole = [one for one in found if not one["quick"] and {*SHORT} <= {row["case"] for row in one["rows"]}]
+    shown = {(case, threads) for case in SHORT for threads in THREADS}
+    whole = [
+        one for one in found if not one["quick"] and shown <= {(row["case"], row["threads"]) for row in one["rows"]}
+    ]
     if not whole:
         raise FileNotFoundError(
             f"{folder}: found no report speed-*.json of a whole run. Run python -m benchmarks first"
