@@ -121,7 +121,7 @@ class MapBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(of.before, of.after, of.kernel, padding=of.padding, bias=of.norm == "none")
         self.norm = nn.BatchNorm2d(of.after) if of.norm == "batch" else nn.Identity()
-        self.activation = activation_layer(of.activation)
+        self.activation = activation_layer(of.activation, in_place=True)
         self.pool = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "none": nn.Identity}[of.pool](_WINDOW)
         self.dropout = nn.Dropout2d(of.dropout) if of.dropout else nn.Identity()
         self.residual = of.residual
@@ -142,7 +142,7 @@ class SequenceBlock(nn.Module):
         self.lost = of.kernel - 1 if of.padding == "valid" else 0
         self.conv = nn.Conv1d(of.before, of.after, of.kernel, padding=of.padding, bias=of.norm == "none")
         self.norm = nn.BatchNorm1d(of.after) if of.norm == "batch" else nn.Identity()
-        self.activation = activation_layer(of.activation)
+        self.activation = activation_layer(of.activation, in_place=True)
         self.pooling = of.pool
         self.dropout = nn.Dropout(of.dropout)
         self.residual = of.residual

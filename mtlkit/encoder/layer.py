@@ -23,8 +23,13 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def activation_layer(name: Activation) -> nn.Module:
-    return _ACTIVATIONS[name]()
+# Their gradient is found from what they give, so that what they are given need not be kept.
+_IN_PLACE = ("relu", "elu", "leaky_relu")
+
+
+def activation_layer(name: Activation, in_place: bool = False) -> nn.Module:
+    """An activation; `in_place` where no one else needs what it is given: that saves a map's memory and time."""
+    return _ACTIVATIONS[name](inplace=True) if in_place and name in _IN_PLACE else _ACTIVATIONS[name]()
 
 
 def vector_norm(name: Norm, features: int) -> list[nn.Module]:

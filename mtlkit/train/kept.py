@@ -84,7 +84,8 @@ def evaluating(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> 
     # A module may do more than to remember its mode. Else `train` would walk each one's children, of many tasks' too.
     remembering = plain(trained)
     if remembering:
-        _remember(trained, training=False)
+        for module in trained:
+            module.__dict__["training"] = False
     elif trained:
         model.eval()
     try:
@@ -92,9 +93,5 @@ def evaluating(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> 
     finally:
         if not remembering and len(trained) == len(modules):
             model.train()
-        _remember(trained, training=True)
-
-
-def _remember(modules: Iterable[nn.Module], training: bool) -> None:
-    for module in modules:
-        vars(module)["training"] = training
+        for module in trained:
+            module.__dict__["training"] = True

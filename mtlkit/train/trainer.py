@@ -37,6 +37,7 @@ from mtlkit.train.compiled import Asked, Compiled, mode
 from mtlkit.train.course import Course
 from mtlkit.train.evaluation import Scores, evaluate
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_models
+from mtlkit.train.heap import keep_freed
 from mtlkit.train.history import History
 from mtlkit.train.inference import predicted
 from mtlkit.train.optimizer import check_optimizer, check_scheduler
@@ -126,6 +127,7 @@ class Trainer:
         given = {k: v for k, v in locals().items() if k not in ("self", "model", "callbacks")}
         refuse_other_models(model)
         self.settings = check_settings(given, model.tasks)
+        keep_freed()
         self.model = model
         self.callbacks = [checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
         self.accelerator = made_accelerator(precision)

@@ -38,7 +38,7 @@ def trained(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
 
 def plain(modules: Iterable[nn.Module]) -> bool:
     """Whether all of these do no more in `train` than to remember it, each for itself and those within it."""
-    return all(type(module).train is nn.Module.train for module in modules)
+    return all(kind.train is nn.Module.train for kind in {type(module) for module in modules})
 
 
 def training(model: nn.Module, modules: Sequence[nn.Module]) -> None:
