@@ -27,6 +27,8 @@ _LONGEST_TURN = 2.0
 _LONG = 1.0
 # Turns that vary so much that more rounds are taken, seconds.
 _SHORT = 0.5
+# Parts of a target. Nearer to it, above or below, three times the rounds are taken, to tell on which side a ratio is.
+_NEAR, _MOST_ROUNDS = 0.1, 45
 
 Work = Callable[[], object]
 Side = Callable[[int], Work]
@@ -160,11 +162,21 @@ def _rounds(case: Case, setting: Setting) -> tuple[dict[str, list[float]], float
         least = min(_LONGEST_TURN, max(least, fixed / (case.fixed_share * (10 if setting.quick else 1))))
     epochs = {name: ceil((least if name in case.fits else setting.turn) / first[name]) for name in case.sides}
     found: dict[str, list[float]] = {name: [] for name in case.sides}
-    for number in range(setting.rounds(max(first.values()))):
+    rounds, number = setting.rounds(max(first.values())), 0
+    while number < rounds:
         # Every other round backwards, so that a machine that slows down or warms up favours none.
         for name in [*case.sides] if number % 2 else [*reversed([*case.sides])]:
             found[name].append(_seconds(case.sides[name](epochs[name])) / (epochs[name] * case.steps))
+        number += 1
+        if number == rounds and not setting.quick and number < _MOST_ROUNDS and _close(case, found):
+            rounds = min(3 * rounds, _MOST_ROUNDS)
     return found, None if fixed is None else max(0.0, fixed - median(found[mine]))
+
+
+def _close(case: Case, found: Mapping[str, list[float]]) -> bool:
+    """Whether a ratio is as near to its target, on either side, as rounds differ."""
+    mine = found[next(iter(case.sides))]
+    return any(abs(ratio(mine, found[peer]) / target - 1) < _NEAR for peer, target in case.targets.items())
 
 
 def _warm(side: Side) -> float:

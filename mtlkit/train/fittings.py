@@ -43,7 +43,8 @@ def bring(model: Model, device: torch.device) -> list[nn.Module]:
     modules = modules_of(model)
     for module in modules:
         for held in (module._parameters, module._buffers):
-            for tensor in held.values():
+            # Most have none.
+            for tensor in held.values() if held else ():
                 if tensor is not None and tensor.device != device:
                     model.to(device)
                     return modules

@@ -96,7 +96,7 @@ def size_for(model: Model, inputs: Mapping[str, Tensor], device: torch.device, b
     if len(next(iter(inputs.values()))) <= batch_size:
         return batch_size
     few = min(batch_size, _FEW)
-    kind = ("rows at once", device.type, few, *((name, x.shape[1:], x.dtype) for name, x in inputs.items()))
+    kind = ("rows at once", device.type, few, *[(name, x.shape[1:], x.dtype) for name, x in inputs.items()])
     if kind not in model.notes:
         model.notes[kind] = rows_at_once(model, {name: x[:few].to(device) for name, x in inputs.items()}, few)
     return model.notes[kind]
