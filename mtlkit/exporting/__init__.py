@@ -71,6 +71,7 @@ def export(
     refuse_unwritable(path)
     how.refuse_missing()
     wanted = Wanted.of(model, names, predictions=predictions, length=length)
+    _check_inputs(wanted)
     how.check(wanted)
     # The model's own answers, before torch's settings are changed for tracing.
     checks = checks_of(wanted)
@@ -123,6 +124,14 @@ def _check_model(model: object, length: object) -> None:
         raise _wrong("length", f"found {shown(length)}, expected a whole number of steps, 1 or more")
     if not any(None in one.shape for one in model.graph.inputs.values()):
         raise _wrong("length", f"found {length}, but no input has an axis of any length (null). Leave it out")
+
+
+def _check_inputs(wanted: Wanted) -> None:
+    """Refuse names that torch would take for code: it writes several between quotes, and runs what it wrote."""
+    for name in wanted.inputs:
+        if len(wanted.inputs) > 1 and ('"' in name or "'" in name):
+            message = "holds a quote, which torch can't write into a program. Rename the input"
+            raise SpecError([Problem(f"inputs.{name}", message)], "the model to export")
 
 
 def _names(model: Model, tasks: object) -> tuple[str, ...]:

@@ -42,20 +42,22 @@ def write(program: ExportedProgram, wanted: Wanted, path: Path) -> None:
 
 def _name(made: Any, wanted: Wanted) -> None:
     """Give inputs and outputs their names, and what lies between others, and the axes of any length a readable one."""
-    from onnx_ir.passes.common import NameFixPass
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 
     graph = made.model.graph
     for values, names in ((graph.inputs, wanted.inputs), (graph.outputs, wanted.tasks)):
         for value, name in zip(values, names, strict=True):
             value.name = name
     NameFixPass()(made.model)
+    ClearMetadataAndDocStringPass()(made.model)  # among it the lines of the user's files
     axes: dict[str, str] = {}
     for value, name in zip(graph.inputs, wanted.inputs, strict=True):
         for axis in wanted.free_axes(name):
             symbol = value.shape[axis].value
             lengths = len({*axes.values()} - {"batch"})
             axes.setdefault(symbol, "batch" if axis == 0 else f"length_{lengths + 1}" if lengths else "length")
-    made.rename_axes(axes)
+    if hasattr(made, "rename_axes"):  # older torch leaves them as s0, s1
+        made.rename_axes(axes)
 
 
 def read(wanted: Wanted, path: Path) -> Run:

@@ -1,6 +1,6 @@
 """Torch as it must be while a model is traced, and put back as it was.
 
-with tracing():
+with tracing(of_one=False):
     program = torch.export.export(...)
 
 What torch says meanwhile is for its developers: warnings, log lines and what is printed are dropped. Its errors come
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.fx.experimental import _config
 
+from mtlkit.errors import MtlkitError
 from mtlkit.exporting.lengths import of_any_length
 
 
@@ -29,9 +30,14 @@ def tracing(*, of_one: bool) -> Iterator[None]:
     Args:
         of_one: whether torch is told that an axis of any length may have one place. Else it takes it that none has.
             Some models can be run on one row only as traced in one way, some only in the other.
+
+    Raises:
+        MtlkitError: this torch is too old.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     config: Any = _config  # torch makes its methods as it is imported
+    if not hasattr(config, "backed_size_oblivious"):
+        raise MtlkitError(f"export needs a newer torch than {torch.__version__}. Install it with: pip install -U torch")
     sizes = config.patch(backed_size_oblivious=of_one)
     with _quiet(), torch.random.fork_rng(devices=[]), of_any_length(), sizes:
         # A transformer's layer in evaluation is one operator of torch's own, which no one else has.

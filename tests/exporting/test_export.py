@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ def test_the_model_and_all_random_states_stay_as_they_were(tmp_path: Path, files
     assert np.array_equal(np.random.get_state()[1], states[2])
     assert torch.backends.mha.get_fastpath_enabled() is fast
     trained = mtlkit.Trainer(model, epochs=1, progress=False)
-    trained.fit((torch.randn(8, 1, 8, 8), {"slant": torch.randn(8, 1)}))
+    labels = {"digit": torch.zeros(8, dtype=torch.int64), "slant": torch.randn(8, 1), "count": torch.ones(8, 2)}
+    trained.fit((torch.randn(8, 1, 8, 8), labels))
 
 
 def test_recurrent_layers_are_torchs_own_again_afterwards(tmp_path: Path, files: Any) -> None:
@@ -132,15 +134,30 @@ def test_recurrent_layers_are_torchs_own_again_afterwards(tmp_path: Path, files:
     assert [dict(one.py_kernels) for one in operators] == before
 
 
+def unquoted(name: str) -> str:
+    return f"{name} in".replace('"', "").replace("'", "")
+
+
 @pytest.mark.parametrize("names", [("a b", "é", "type"), ("forward", "x", "0"), ('"q"', "a,b;c (d) [e]", "'f' = {g}")])
 def test_any_names_of_inputs_and_tasks(names: tuple[str, ...], tmp_path: Path, files: Any) -> None:
     spec = {
-        "inputs": {f"{name} in": [3] for name in names},
-        "encoders": {f"{name} on": {"type": "mlp", "hidden": [2], "from": f"{name} in"} for name in names},
-        "tasks": {name: {"outputs": 1, "on": f"{name} on"} for name in names},
+        "inputs": {unquoted(name): [3] for name in names},
+        "encoders": {name: {"type": "mlp", "hidden": [2], "from": unquoted(name)} for name in names},
+        "tasks": {name: {"outputs": 1, "on": name} for name in names},
     }
     model = build_model(spec)
-    files.same(files.exported(model, tmp_path / "m.pt2"), model, {f"{name} in": torch.randn(2, 3) for name in names})
+    files.same(files.exported(model, tmp_path / "m.pt2"), model, {name: torch.randn(2, 3) for name in spec["inputs"]})
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
+def test_a_quote_in_the_name_of_an_input_is_refused(format: str, quote: str, tmp_path: Path) -> None:
+    name = f"b{quote}+1+{quote}"
+    encoders = {"a": {"type": "mlp", "from": [name, "c"]}}
+    spec = {"inputs": {name: [3], "c": [3]}, "encoders": encoders, "tasks": {"d": {"outputs": 1}}}
+    with pytest.raises(SpecError, match="holds a quote"):
+        export(build_model(spec), tmp_path / f"m.{format}")
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize("format", ["pt2", pytest.param("onnx", marks=pytest.mark.slow)])
@@ -152,6 +169,16 @@ def test_a_name_is_no_code(format: str, tmp_path: Path, monkeypatch: pytest.Monk
         model = build_model({"input": [3], "encoder": {"type": "mlp", "hidden": [2]}, "tasks": {task: {"outputs": 1}}})
         files.same(files.exported(model, tmp_path / f"m.{format}"), model, {"input": torch.randn(2, 3)})
     assert [one.name for one in tmp_path.iterdir()] == [f"m.{format}"]
+
+
+@pytest.mark.parametrize("format", ["pt2", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_a_file_tells_nothing_of_where_it_was_made(format: str, tmp_path: Path, files: Any) -> None:
+    path = files.exported(small(), tmp_path / f"m.{format}")
+    made = [path.read_bytes()]
+    if format == "pt2":
+        with zipfile.ZipFile(path) as archive:
+            made = [archive.read(name) for name in archive.namelist()]
+    assert not any(str(Path(mtlkit.__file__).parent).encode() in data for data in made)
 
 
 def test_an_adapter_of_low_rank_and_weights_in_double_precision(tmp_path: Path, files: Any) -> None:
