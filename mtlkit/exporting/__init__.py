@@ -74,7 +74,8 @@ def export(
     _check_inputs(wanted)
     how.check(wanted)
     # The model's own answers, before torch's settings are changed for tracing.
-    checks = checks_of(wanted)
+    with told(wanted, how):
+        checks = checks_of(wanted)
     first: SpecError | CheckpointError | None = None
     for of_one in (False, True):
         try:

@@ -74,7 +74,7 @@ class Wanted:
 
     def answers(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the model makes of inputs by name, by task."""
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             return self.model.predict(x, self.tasks) if self.predictions else self.model(x, self.tasks)
 
 
