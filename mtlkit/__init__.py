@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SpecError,
         UnknownNameError,
     )
+    from mtlkit.exporting import export
     from mtlkit.model import Model
     from mtlkit.registry import (
         balancers,
@@ -66,6 +67,7 @@ _HOME = {
     "Problem": "errors",
     "SpecError": "errors",
     "UnknownNameError": "errors",
+    "export": "exporting",
     "Model": "model",
     "balancers": "registry",
     "datasets": "registry",
@@ -109,6 +111,7 @@ __all__ = [
     "check_spec",
     "datasets",
     "encoders",
+    "export",
     "heads",
     "json_schema",
     "load",

@@ -5,11 +5,12 @@
     mtlkit evaluate m/                 score what was trained on its test data
     mtlkit predict m/ new.csv          predict for a file of one's own
     mtlkit show run.toml               draw a model: shapes, parameters, who shares what
+    mtlkit export m/ --out m.onnx      write what runs without mtlkit: ONNX, or a program of torch (.pt2)
     mtlkit suggest run.toml            which tasks should share: a run file with an encoder for each group
     mtlkit plugins --check             list what is registered, and by whom
 
 In several processes, `torchrun --nproc-per-node 2 -m mtlkit train run.toml`, the first of them writes and prints. So it
-is with `evaluate`; `bench`, `predict` and `suggest` run in one.
+is with `evaluate`; `bench`, `predict`, `export` and `suggest` run in one.
 
 Exit status: 2 for what the user wrote, 1 for a run that failed. torch is imported by the commands that need it, since
 help should not take seconds.
@@ -192,6 +193,39 @@ def show(
         typer.echo(drawing.mermaid(model))
     else:
         _out.print(drawing.tree(model))
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="The file to write: .onnx or .pt2.", show_default=False)],
+    format: Annotated[
+        str | None, typer.Option(help="onnx or pt2; as the file's name ends if left out.", show_default=False)
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Only these, as in digit,slant, and what they need.", show_default=False)
+    ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Class probabilities and values, not raw outputs.")
+    ] = False,
+    length: Annotated[
+        int | None, typer.Option(help="Fix each axis of any length to this one.", min=1, show_default=False)
+    ] = None,
+) -> None:
+    """Write a trained model as a file that runs without mtlkit, checked against the model."""
+    from mtlkit import exporting
+    from mtlkit.saving import load
+
+    _refuse_several("export")
+
+    with _read_from(folder):
+        model = load(_checked(folder))
+    chosen = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
+    exporting.export(model, out, format=format, tasks=chosen, predictions=predictions, length=length)  # type: ignore[arg-type]
+    names = model.tasks if chosen is None else tuple(dict.fromkeys(chosen))
+    inputs, outputs = ", ".join(model.inputs_of(names)), ", ".join(names)
+    line = f"written: {out}: {inputs} -> {outputs}; it gives what the model gives"
+    _out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

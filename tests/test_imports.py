@@ -29,7 +29,7 @@ LAYERS = [
     ["saving"],
     ["train"],
     ["testing"],
-    ["runfile", "show", "export"],
+    ["runfile", "show", "exporting"],
     ["bench", "prediction", "suggest"],
     ["cli"],
     ["__main__"],

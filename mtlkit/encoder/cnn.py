@@ -166,6 +166,9 @@ class SequenceBlock(nn.Module):
     def _normed(self, y: Tensor, mask: Mask) -> Tensor:
         if mask is None:
             return self.norm(y.flatten(0, 1)).view_as(y)
+        if not self.training:
+            # Nothing is counted then, and to select the real steps a traced graph would need their number.
+            return self.norm(y.flatten(0, 1)).view_as(y).masked_fill(~mask.unsqueeze(-1), 0)
         real = y[mask]  # [number of real steps, D']
         # Without a real step there are no statistics.
         return torch.zeros_like(y).masked_scatter(mask.unsqueeze(-1), self._of_real(real)) if len(real) else y

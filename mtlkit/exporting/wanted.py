@@ -1,0 +1,86 @@
+"""What is to be in the file: some tasks of a copy of a model, in evaluation mode, on the CPU.
+
+wanted = Wanted.of(model, ("digit",), predictions=True, length=None)
+x = wanted.examples(rows=3, length=128)        # {"input": [3, 1, 28, 28]}
+wanted.answers(x)                              # {"digit": [3, 10]}
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtlkit.model import Ids, Model
+
+# Of ids of which it is not known how many there are, these are.
+_FEWEST_IDS = 2
+# Maps are to be no squares, where their axes are of any length.
+_LONGER = 32
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be exported.
+
+    Attributes:
+        model: the copy.
+        tasks: of it.
+        predictions: whether outputs are predictions.
+        length: of axes that have any in the spec; None for any.
+    """
+
+    model: Model
+    tasks: tuple[str, ...]
+    predictions: bool
+    length: int | None
+
+    @staticmethod
+    def of(model: Model, tasks: tuple[str, ...], *, predictions: bool, length: int | None) -> Wanted:
+        """Some tasks of a copy of `model`."""
+        own = copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
+        return Wanted(own, tasks, predictions, length)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that the tasks need."""
+        return self.model.inputs_of(self.tasks)
+
+    def free_axes(self, name: str) -> tuple[int, ...]:
+        """The axes of an input's batch that may have any length in the file, the rows among them."""
+        shape = self.model.graph.inputs[name].shape
+        return (0, *(axis for axis, n in enumerate(shape, 1) if n is None and self.length is None))
+
+    @property
+    def has_free_length(self) -> bool:
+        """Whether any axis beside the rows may have any length in the file."""
+        return any(len(self.free_axes(name)) > 1 for name in self.inputs)
+
+    def examples(self, rows: int, length: int) -> dict[str, Tensor]:
+        """A random batch of each input, always the same; sequences of ids end in padding, some later than others."""
+        generator = torch.Generator().manual_seed(rows)
+        made = {}
+        for name in self.inputs:
+            one = self.model.graph.inputs[name]
+            free = [self.length or length + _LONGER * index for index in range(len(one.shape))]
+            sizes = [rows, *(free[index] if n is None else n for index, n in enumerate(one.shape))]
+            if one.dtype == "int64":
+                made[name] = _ids(sizes, self.model.ids.get(name, Ids(None, None)), generator)
+            else:
+                made[name] = torch.randn(sizes, generator=generator)
+        return made
+
+    def answers(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the model makes of inputs by name, by task."""
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return self.model.predict(x, self.tasks) if self.predictions else self.model(x, self.tasks)
+
+
+def _ids(sizes: list[int], of: Ids, generator: torch.Generator) -> Tensor:
+    ids = torch.randint(0, of.vocab or _FEWEST_IDS, sizes, generator=generator)
+    if of.padding is not None and ids.ndim > 1:
+        for row in range(len(ids)):
+            ids[row, ids.shape[1] - row % ids.shape[1] :] = of.padding
+    return ids
