@@ -4,8 +4,8 @@
     folder = Folder.of(Path("m"))                      # a folder with a manifest of its files
     data = folder.read("spec.json", limit=8 * 2**20)   # the bytes that were saved, or an error
 
-A digest tells damage, not forgery: whoever can write a folder can write its manifest too, so that what is parsed may
-still be hostile.
+No link is followed but those of the Hub's cache, which lead to its own files (see `mtlkit.blob`). A digest tells
+damage, not forgery: whoever can write a folder can write its manifest too, so that what is parsed may still be hostile.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mtlkit.blob import followed
 from mtlkit.errors import CheckpointError, DamagedError, shown
 
 MANIFEST = "manifest.json"
@@ -139,7 +140,7 @@ class Folder:
             raise CheckpointError(f"{path}: is missing in {MANIFEST}. Expected a folder that {self.origin} wrote")
         declared: int = self.manifest["files"][name]["bytes"]
         try:
-            found = os.lstat(path)
+            found = os.lstat(followed(path))
             _refuse_special(found)
         except OSError as error:
             raise _unreadable(path, error, self.origin) from error
@@ -193,7 +194,7 @@ def as_json(value: Any) -> bytes:
 
 def _read(path: Path, limit: int, origin: str) -> bytes:
     try:
-        return read_regular(path, limit, follow=False)
+        return read_regular(followed(path), limit, follow=False)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error, origin) from error
 

@@ -3,6 +3,7 @@
     out = model(x)                        # {"digit": [B, 10], "slant": [B, 1]}
     out = model(x, tasks=["slant"])       # runs only what this task needs
     model.save("m/")
+    model.push_to_hub("anna/houses")     # with a model card; Model.from_pretrained("anna/houses") reads it
 
 Outputs are logits where the loss takes logits; `model.predict(x)` gives probabilities and values.
 """
@@ -167,6 +168,97 @@ class Model(nn.Module):
         from mtlkit.saving import save
 
         save(self, path)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        name: str | None = None,
+        license: str | None = None,
+        tags: Sequence[str] = (),
+        data: str | None = None,
+        scores: Mapping[str, Mapping[str, float]] | None = None,
+        run: str | Path | None = None,
+    ) -> None:
+        """Write a folder as `save` does, with a model card, README.md (see `mtlkit.hub`).
+
+        Args:
+            folder: which `mtlkit.load` and `Model.from_pretrained` read.
+            name: by which the card says to load it; the folder's own if left out.
+            license, tags: of the model, as the Hub names them: "mit". No license is assumed.
+            data: what it was trained and scored on, in Markdown.
+            scores: what `Trainer.evaluate` gave.
+            run: the folder that `mtlkit train` wrote, so that `mtlkit predict` works on this one too.
+
+        Raises:
+            CheckpointError: the folder can't be written, holds a run, or `run` is damaged or of another model.
+            SpecError: what is said is of no use for a card, or `scores` has an unknown task.
+        """
+        from mtlkit.hub.card import About
+        from mtlkit.hub.pretrained import save_pretrained
+
+        save_pretrained(self, folder, About(license, tags, data, scores), name=name, run=run)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        license: str | None = None,
+        tags: Sequence[str] = (),
+        data: str | None = None,
+        scores: Mapping[str, Mapping[str, float]] | None = None,
+        run: str | Path | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face Hub, in one commit, whose address is returned.
+
+        Args:
+            repo_id: "owner/name", or "name" of one's own; made where it does not exist.
+            private: of a new repository; as the Hub has it if left out, which mostly is public.
+            token: with the right to write; that of `hf auth login` or HF_TOKEN if left out.
+            revision, create_pr: the branch, and whether to open a pull request instead.
+            license, tags, data, scores, run: as of `save_pretrained`, with its errors. Nothing is uploaded then.
+
+        Raises:
+            CheckpointError: there is no token, it may not write there, or the Hub can't be reached.
+        """
+        from mtlkit.hub.card import About
+        from mtlkit.hub.pretrained import push_to_hub
+        from mtlkit.hub.remote import Target
+
+        target = Target(private, token, commit_message, revision, create_pr)
+        return push_to_hub(self, repo_id, About(license, tags, data, scores), target, run=run)
+
+    @staticmethod
+    def from_pretrained(
+        name_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        max_parameters: int | None = None,
+    ) -> Model:
+        """A model from a folder, or from a repository of the Hugging Face Hub; in evaluation mode.
+
+        Args:
+            name_or_folder: a folder that is there, else the name of a repository, "owner/name".
+            revision, token, cache_dir, local_files_only, force_download: as of huggingface_hub's snapshot_download.
+            max_parameters: a larger model is refused, as by `mtlkit.load`.
+
+        Raises:
+            CheckpointError: it can't be found or reached, or is refused as by `mtlkit.load`, with its other errors.
+        """
+        from mtlkit.hub.reading import from_pretrained
+        from mtlkit.hub.remote import Source
+
+        source = Source(revision, token, cache_dir, local_files_only, force_download)
+        return from_pretrained(name_or_folder, source, max_parameters)
 
     def _inputs(self, x: Inputs, wanted: Sequence[str]) -> dict[str, Value]:
         inputs = self.graph.inputs

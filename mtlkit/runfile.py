@@ -235,16 +235,30 @@ def open_run(folder: str | Path) -> Kept:
     """
     kept = Folder.of(folder, "`mtlkit train`")
     model = load_from(kept)
+    run, table = kept_run(kept)
+    settings = {k: v for k, v in run.train.items() if k in ("batch_size", "precision")}
+    return Kept(Trainer(model, progress=False, **settings), run, table)
+
+
+def kept_run(kept: Folder) -> tuple[RunFile, TableFormat | None]:
+    """The run and the table format in a folder of which the manifest has been read.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    if RUN not in kept:
+        raise CheckpointError(
+            f"{kept.path}: holds a model without its run. Expected a folder that `mtlkit train` or "
+            "save_pretrained(..., run=...) wrote. `mtlkit show` and mtlkit.load() read this one"
+        )
     tables = plain_json(kept, RUN)
     trained_in = tables.pop("folder", None)
     try:
         run, _ = checked_run(tables, str(kept.path / RUN))
     except SpecError as error:
         raise CheckpointError(f"{error}\nRun `mtlkit train` again, or install the dataset that it names") from error
-    run = replace(run, folder=Path(trained_in) if isinstance(trained_in, str) else None)
     try:
         table = TableFormat.from_json(plain_json(kept, TABLE)) if TABLE in kept else None
     except DataError as error:
         raise CheckpointError(f"{kept.path / TABLE}: {error}. Use another copy") from error
-    settings = {k: v for k, v in run.train.items() if k in ("batch_size", "precision")}
-    return Kept(Trainer(model, progress=False, **settings), run, table)
+    return replace(run, folder=Path(trained_in) if isinstance(trained_in, str) else None), table

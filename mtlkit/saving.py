@@ -34,13 +34,19 @@ _MOST_BYTES_A_VALUE = 8
 _HEADER_BYTES_A_TENSOR = 300
 
 
-def save(model: Model, path: str | Path, more: Mapping[str, bytes] | None = None) -> None:
+def save(
+    model: Model,
+    path: str | Path,
+    more: Mapping[str, bytes] | None = None,
+    unlisted: Mapping[str, bytes] | None = None,
+) -> None:
     """Write `model` into the folder `path`, which is made where it does not exist.
 
     Args:
         model: it.
         path: of the folder.
         more: other files to keep with it, by their names, which its manifest lists as well.
+        unlisted: the same, but not listed: people may edit them, and nothing reads them.
 
     Raises:
         CheckpointError: the folder can't be written; what was there before is left as it was.
@@ -50,7 +56,8 @@ def save(model: Model, path: str | Path, more: Mapping[str, bytes] | None = None
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in {**files, MANIFEST: manifest_of(files, model)}.items():
+        everything = {**(unlisted or {}), **files, MANIFEST: manifest_of(files, model)}
+        for name, data in everything.items():
             beside = folder / f".{name}.{os.getpid()}"
             written.append(beside)
             # What is there is no file to write into: it may be a link that leads elsewhere.
@@ -59,7 +66,7 @@ def save(model: Model, path: str | Path, more: Mapping[str, bytes] | None = None
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        for name, beside in zip([*files, MANIFEST], written, strict=True):
+        for name, beside in zip(everything, written, strict=True):
             beside.replace(folder / name)
     except OSError as error:
         for beside in written:
@@ -112,8 +119,19 @@ def files_of(model: Model) -> dict[str, bytes]:
 
 def manifest_of(files: Mapping[str, bytes], model: Model, more: Mapping[str, Any] | None = None) -> bytes:
     """The manifest of some files, with what else it is to say."""
-    versions = {"torch": torch.__version__, "mtlkit": version("mtlkit"), **_plugin_versions(model)}
-    return signed({"format": FORMAT, "versions": versions, **(more or {}), "files": listed(files)})
+    return signed({"format": FORMAT, "versions": versions_of(model), **(more or {}), "files": listed(files)})
+
+
+def versions_of(model: Model) -> dict[str, str]:
+    """The versions of torch, mtlkit and the plugins that a model uses, by distribution."""
+    graph = model.graph
+    used = [(encoders, e.part) for e in graph.encoders.values()] + [
+        (sharings, e.sharing) for e in graph.encoders.values()
+    ]
+    used += [(heads, t.head) for t in graph.tasks.values()] + [(losses, t.loss) for t in graph.tasks.values()]
+    entries = [registry.describe(part["type"]) for registry, part in used]
+    plugins = {entry.distribution: entry.version for entry in entries if entry.distribution}
+    return {"torch": torch.__version__, "mtlkit": version("mtlkit"), **plugins}
 
 
 def tensors(folder: Folder, name: str, limit: int) -> dict[str, Tensor]:
@@ -172,13 +190,3 @@ def _without_pretrained(spec: Any) -> Any:
     if isinstance(spec, dict):
         return {k: False if k == "pretrained" and v is True else _without_pretrained(v) for k, v in spec.items()}
     return [_without_pretrained(v) for v in spec] if isinstance(spec, list) else spec
-
-
-def _plugin_versions(model: Model) -> dict[str, str]:
-    graph = model.graph
-    used = [(encoders, e.part) for e in graph.encoders.values()] + [
-        (sharings, e.sharing) for e in graph.encoders.values()
-    ]
-    used += [(heads, t.head) for t in graph.tasks.values()] + [(losses, t.loss) for t in graph.tasks.values()]
-    entries = [registry.describe(part["type"]) for registry, part in used]
-    return {entry.distribution: entry.version for entry in entries if entry.distribution}

@@ -15,7 +15,7 @@ ROOT = Path(mtlkit.__file__).parent
 
 # From the bottom up; a module imports from its own row and those below it.
 LAYERS = [
-    ["errors"],
+    ["errors", "blob"],
     ["guarded"],
     ["registry", "source", "option", "writing"],
     ["part", "feature", "naming", "batching"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["train"],
     ["testing"],
     ["runfile", "show", "exporting"],
-    ["bench", "prediction", "suggest"],
+    ["bench", "prediction", "suggest", "hub"],
     ["cli"],
     ["__main__"],
 ]
@@ -59,6 +59,7 @@ def imports() -> list[tuple[str, str]]:
 # Imports inside functions or for type checkers that close a circle on purpose.
 UPWARD = {
     ("model", "saving"),  # model.save() is the door to what loads models
+    ("model", "hub"),  # and to what publishes them
     ("plan", "model"),  # what a plan is run on, for type checkers
 }
 
@@ -82,7 +83,7 @@ def test_parts_of_different_kinds_do_not_import_each_other() -> None:
     assert not wrong
 
 
-HEAVY = "torch timm torchvision torchmetrics sklearn matplotlib pandas accelerate scipy"
+HEAVY = "huggingface_hub torch timm torchvision torchmetrics sklearn matplotlib pandas accelerate scipy"
 
 
 @pytest.mark.parametrize(
@@ -91,12 +92,20 @@ HEAVY = "torch timm torchvision torchmetrics sklearn matplotlib pandas accelerat
         ("import mtlkit", f"{HEAVY} pydantic yaml rich numpy"),
         ("import mtlkit; list(mtlkit.encoders), mtlkit.encoders.describe('timm').owner", HEAVY),
         ("import mtlkit; mtlkit.SpecError, mtlkit.registries", HEAVY),
-        ("import mtlkit; mtlkit.build_model()", "timm torchvision torchmetrics sklearn matplotlib pandas accelerate"),
+        (
+            "import mtlkit; mtlkit.build_model()",
+            "huggingface_hub timm torchvision torchmetrics sklearn matplotlib pandas accelerate",
+        ),
         (
             "import mtlkit; m = mtlkit.build_model(); m.save('m'); mtlkit.load('m')",
-            "timm torchvision torchmetrics sklearn matplotlib pandas accelerate",
+            "huggingface_hub timm torchvision torchmetrics sklearn matplotlib pandas accelerate",
         ),
         ("import mtlkit; mtlkit.Trainer", "timm torchvision sklearn matplotlib pandas"),
+        (
+            "import mtlkit; mtlkit.build_model().save('m'); mtlkit.Model.from_pretrained('m')",
+            "huggingface_hub timm torchvision torchmetrics sklearn matplotlib pandas accelerate",
+        ),
+        ("import mtlkit; mtlkit.build_model().save_pretrained('m')", "timm torchvision sklearn matplotlib pandas"),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(code: str, absent: str, tmp_path: Path) -> None:

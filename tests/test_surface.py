@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
+
 import mtlkit
 
 PUBLIC = """
@@ -35,3 +37,23 @@ def test_the_built_in_parts() -> None:
         for registry in mtlkit.registries.values()
     }
     assert found == BUILT_IN
+
+
+# Methods and properties of a model beside those of every module, and what is asked for by name.
+OF_A_MODEL = """
+    as_prediction forget forward from_pretrained head head_groups inputs_of loss penalty predict push_to_hub save
+    save_pretrained scheme tasks
+"""
+PRETRAINED = {
+    "save_pretrained": "folder name license tags data scores run",
+    "push_to_hub": "repo_id private token commit_message revision create_pr license tags data scores run",
+    "from_pretrained": "name_or_folder revision token cache_dir local_files_only force_download max_parameters",
+}
+
+
+def test_the_methods_of_a_model() -> None:
+    assert sorted(name for name in vars(mtlkit.Model) if not name.startswith("_")) == OF_A_MODEL.split()
+    for name, expected in PRETRAINED.items():
+        parameters = [p for p in signature(getattr(mtlkit.Model, name)).parameters.values() if p.name != "self"]
+        assert [p.name for p in parameters] == expected.split()
+        assert all(p.kind is Parameter.KEYWORD_ONLY for p in parameters[1:])

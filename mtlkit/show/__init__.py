@@ -12,7 +12,7 @@ from mtlkit.show.flowchart import mermaid
 from mtlkit.show.reached import Reached
 from mtlkit.show.terminal import tree
 
-__all__ = ["counts", "mermaid", "tree"]
+__all__ = ["Reached", "counts", "mermaid", "tree"]
 
 
 def counts(model: Model) -> tuple[int, int]:

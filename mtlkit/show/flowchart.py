@@ -20,9 +20,9 @@ _MOST_ARROWS = 3  # from a part to tasks
 _READ_BY_MERMAID = '"#<>[](){}|&`%;\\'
 
 
-def mermaid(model: Model) -> str:
-    """The model as a Mermaid flowchart, for Markdown."""
-    reached = Reached.of(model)
+def mermaid(model: Model, reached: Reached | None = None) -> str:
+    """The model as a Mermaid flowchart, for Markdown. `reached` is found where it is not given."""
+    reached = Reached.of(model) if reached is None else reached
     alike = [group for name in model.graph.encoders for group in tasks_on(model, name)]
     ids = {one.name: f"i{index}" for index, one in enumerate(model.graph.inputs.values())}
     ids |= {encoder.key: f"e{index}" for index, encoder in enumerate(model.graph.encoders.values())}

@@ -474,8 +474,29 @@ def _special(root: Path, good: Path, outside: Path) -> Iterator[Case]:
                 (folder / file).mkdir()
             yield Case(folder.name, folder, folder.name, (1,))
     yield Case("missing", root / "missing", "missing", (2,))
+    yield from _snapshots(root, good, outside)
     # Of a folder's files, `show` takes the spec.
     yield Case("file", good / SPEC, SPEC, (0, 1, 2))
+
+
+def _snapshots(root: Path, good: Path, outside: Path) -> Iterator[Case]:
+    """Folders laid out as in the cache of the Hugging Face Hub, where one link leads out of it."""
+    kinds = [(kind, file) for kind in ("out", "blob", "device") for file in (WEIGHTS, SPEC, MANIFEST)]
+    for kind, file in [*kinds, ("blobs", MANIFEST)]:
+        repository = root / f"snapshot-{kind}-{file}" / "models--anna--houses"
+        snapshot, blobs = repository / "snapshots" / "main", repository / "blobs"
+        shutil.copytree(good, blobs)
+        snapshot.mkdir(parents=True)
+        for path in blobs.iterdir():
+            (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+        if kind == "blobs":
+            shutil.rmtree(blobs)
+            blobs.symlink_to(outside)
+        else:
+            link = (snapshot if kind == "out" else blobs) / file
+            link.unlink()
+            link.symlink_to("/dev/zero" if kind == "device" else outside / file)
+        yield Case(repository.parent.name, snapshot, repository.parent.name, (1,))
 
 
 def runs(root: Path, good: Path, outside: Path) -> Iterator[Case]:

@@ -159,6 +159,7 @@ UNREAD = (
     *("offsets-before", "offsets-negative", "offsets-shared", "shape-huge", "shape-other", "dtype-integer"),
     *("dtype-unknown", "no-tensors", "too-large", "files-huge-size", "spec-other", "spec-huge"),
     *("link-model.safetensors", "pipe-model.safetensors", "device-model.safetensors", "folder-model.safetensors"),
+    *(f"snapshot-{kind}-model.safetensors" for kind in ("out", "blob", "device")),
 )
 
 

@@ -1,0 +1,80 @@
+"""`Model.save_pretrained` and `Model.push_to_hub`: a model with its card and, where that is wanted, its run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from mtlkit.errors import CheckpointError, Problem, SpecError, shown
+from mtlkit.guarded import MANIFEST, Folder
+from mtlkit.hub.card import CARD, About, Card
+from mtlkit.hub.remote import Target, upload
+from mtlkit.hub.run import public_run
+from mtlkit.model import Model
+from mtlkit.runfile import RUN, TABLE, kept_run
+from mtlkit.saving import files_of, manifest_of, save
+
+
+def save_pretrained(
+    model: Model, folder: str | Path, about: About, *, name: str | None = None, run: str | Path | None = None
+) -> None:
+    """Write what `model.save` writes, a model card, and the files of a run.
+
+    Args:
+        model: it.
+        folder: which is made where it does not exist.
+        about: what its author says of the model.
+        name: by which the card says to load it: the folder's, or of the repository that it is meant for.
+        run: a folder that `mtlkit train` wrote, whose run goes along (see `mtlkit.hub.run`).
+
+    Raises:
+        CheckpointError: the folder can't be written or holds a run; what was there before is left as it was.
+        SpecError: `about` says what does not fit the model.
+    """
+    _check_name("name", name or "a name")
+    folder = Path(folder)
+    _refuse_to_lose_a_run(folder, run)
+    more = {} if run is None else public_run(run, model)
+    card = _card(model, about, more)
+    save(model, folder, more, {CARD: card.text(name or folder.resolve().name or "model").encode()})
+
+
+def push_to_hub(model: Model, name: str, about: About, target: Target, *, run: str | Path | None = None) -> str:
+    """Upload what `save_pretrained` writes, in one commit. All files are made before the Hub is asked for anything.
+
+    Returns:
+        The address of the commit, or of the pull request.
+
+    Raises:
+        CheckpointError: as `mtlkit.hub.remote.upload`, or the run can't be read.
+        SpecError: `about` says what does not fit the model.
+    """
+    _check_name("repo_id", name)
+    more = {} if run is None else public_run(run, model)
+    card = _card(model, about, more)
+    files = {**files_of(model), **more}
+    files[MANIFEST] = manifest_of(files, model)
+    return upload(name, lambda full: {**files, CARD: card.text(full).encode()}, target)
+
+
+def _check_name(argument: str, name: object) -> None:
+    if not isinstance(name, str):
+        raise SpecError([Problem(argument, f"found {shown(name)}, expected a text such as 'anna/houses'")], "the call")
+
+
+def _card(model: Model, about: About, more: dict[str, bytes]) -> Card:
+    file = "new.csv" if TABLE in more else "new.npz"
+    return Card.of(model, about, f"{file} --out predicted{Path(file).suffix}" if more else "")
+
+
+def _refuse_to_lose_a_run(folder: Path, run: str | Path | None) -> None:
+    """A run that is there may be replaced by another one for others alone, if it is one for others itself."""
+    if not (folder / RUN).exists():
+        return
+    with suppress(CheckpointError):
+        there, _ = kept_run(Folder.of(folder))
+        if there.folder is None and run is not None:
+            return
+    raise CheckpointError(
+        f"{folder}: holds the run of a model, which would be lost. Choose another folder; run=... takes a run along"
+    )
