@@ -30,7 +30,7 @@ from mtlkit.feature import (
 from mtlkit.graph import Encoder, Graph, Task
 from mtlkit.model import Ids, Model
 from mtlkit.naming import module_name
-from mtlkit.part import Part, make
+from mtlkit.part import Part, check, make
 from mtlkit.registry import Registry, encoders, heads, losses, sharings
 from mtlkit.spec import DEFAULT_SPEC, check_spec
 from mtlkit.trunk import Trunk, common_encoder
@@ -56,6 +56,9 @@ def build_model(spec: Mapping[str, Any] | str | Path | None = None, *, max_param
     checked = check_spec(DEFAULT_SPEC if spec is None else spec)
     graph = Graph.of(checked)
     plan = _plan(graph, max_parameters)
+    for name, encoder in graph.encoders.items():
+        entry = checked["encoder"] if "encoder" in checked else checked["encoders"][name]
+        entry.update(encoder.part)
     modules = {
         name: _module(sharings, encoder.sharing, encoder.sharing_path, plan.trunks[name], graph.tasks_on(name))
         for name, encoder in graph.encoders.items()
@@ -116,6 +119,7 @@ def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
     padded = any(plan.padded[source] for source in node.sources)
     part, path = node.part, node.path
     encoder = _module(encoders, part, path, shape)
+    _settle(node, encoder)
     reads = getattr(encoder, "input_dtype", None)
     if dtype is None or (reads is not None and getattr(torch, reads) is not dtype):
         cure = (
@@ -142,6 +146,19 @@ def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
     plan.dtypes[key] = torch.float32
     plan.padded[key] = gives_padding(encoder, padded, made)
     _plan_taps(node, encoder, graph.taps(key), shape, dtype, plan)
+
+
+def _settle(node: Encoder, encoder: nn.Module) -> None:
+    """Take into the part what its factory settled, so that the spec alone makes the encoder again."""
+    settled = getattr(encoder, "settled", None)
+    if settled is None:
+        return
+    problems: list[Problem] = []
+    part = check(encoders, {**node.part, **settled}, node.path, problems) if isinstance(settled, dict) else None
+    if part is None:
+        told = "; ".join(map(str, problems)) or f"found {shown(settled)}, expected a dict of options"
+        raise PluginError(f"{_who(encoders, node.part)} has settled what it does not take: {told}.")
+    node.part.update(part)
 
 
 def _plan_taps(

@@ -186,7 +186,8 @@ def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, T
 
 
 def _without_pretrained(spec: Any) -> Any:
-    """A spec whose encoders fetch no weights: those that were saved replace them."""
+    """A spec whose encoders fetch no weights, by default or by name: those that were saved replace them."""
     if isinstance(spec, dict):
-        return {k: False if k == "pretrained" and v is True else _without_pretrained(v) for k, v in spec.items()}
+        named = {k for k, v in spec.items() if k == "pretrained" and (v is True or isinstance(v, str))}
+        return {k: False if k in named else _without_pretrained(v) for k, v in spec.items()}
     return [_without_pretrained(v) for v in spec] if isinstance(spec, list) else spec

@@ -194,3 +194,39 @@ def test_parts_that_do_not_fit(change: dict[str, Any], path: str, says: str) -> 
 def test_no_built_in_takes_ids_for_numbers(encoder: str, shape: list[int]) -> None:
     path, message = problem({**spec_of(encoder), "input": {"shape": shape, "dtype": "int64"}})
     assert path == "encoder" and ("found int64" in message or "reads" in message)
+
+
+def settling(settled: object) -> None:
+    @encoders.register("settling")
+    class Settling(nn.Linear):
+        def __init__(self, input_shape: tuple[int, ...], *, width: int | None = None) -> None:
+            super().__init__(*input_shape, width or 3)
+            self.settled = settled
+
+
+@pytest.mark.parametrize("sharing", ["hard", "none", "cross_stitch"])
+def test_the_spec_has_what_an_encoder_has_settled(sharing: str) -> None:
+    settling({"width": 3})
+    tasks = {"a": {"outputs": 1}, "b": {"outputs": 2}}
+    raw = {"input": [2], "encoder": "settling", "sharing": sharing, "tasks": tasks}
+    spec = build_model(raw).spec
+    assert spec["encoder"] == {"type": "settling", "width": 3, "from": ["input"]}
+    assert build_model(spec).spec == spec
+    assert raw["encoder"] == "settling"
+
+
+def test_the_spec_has_what_one_of_several_encoders_has_settled() -> None:
+    settling({"width": 3})
+    encoders_of = {"low": "settling", "high": {"type": "mlp", "hidden": [4], "from": "low"}}
+    spec = build_model({"input": [2], "encoders": encoders_of, "tasks": {"a": {"outputs": 1, "on": "high"}}}).spec
+    assert spec["encoders"]["low"]["width"] == 3 and spec["encoders"]["low"]["sharing"] == {"type": "hard"}
+    assert "width" not in spec["encoders"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("settled", "says"), [({"width": "wide"}, "found 'wide'"), ({"depth": 3}, "unknown option"), ([3], "a dict")]
+)
+def test_what_is_settled_must_be_an_option(settled: object, says: str) -> None:
+    settling(settled)
+    with pytest.raises(PluginError, match=f"has settled what it does not take: .*{says}"):
+        build_model({"input": [2], "encoder": "settling", "tasks": {"a": {"outputs": 1}}})

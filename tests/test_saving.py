@@ -172,3 +172,27 @@ def test_a_model_in_double_precision_comes_back_in_single(tmp_path: Path) -> Non
     build_model(SMALL).double().save(tmp_path)
     loaded = load(tmp_path)
     assert loaded.head("b").weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("pretrained", [True, "models/mine", False])
+def test_a_saved_model_asks_for_no_pretrained_weights(tmp_path: Path, pretrained: str | bool) -> None:
+    asked: list[str | bool] = []
+
+    @encoders.register("fetching")
+    class Fetching(nn.Linear):
+        def __init__(self, input_shape: tuple[int, ...], *, pretrained: str | bool = False) -> None:
+            super().__init__(*input_shape, 4)
+            asked.append(pretrained)
+
+    inner = {"type": "sequential", "layers": [{"type": "fetching", "pretrained": pretrained}]}
+    spec = {**SMALL, "tasks": {"pretrained": {"outputs": 1}}}
+    for encoder in ({"type": "fetching", "pretrained": pretrained}, inner):
+        model, x = build_model({**spec, "encoder": encoder}), torch.randn(2, 3)
+        model.save(tmp_path)
+        assert set(asked) == {pretrained}
+        asked.clear()
+        loaded = load(tmp_path)
+        assert set(asked) == {False}
+        assert loaded.spec == model.spec
+        assert torch.equal(loaded(x)["pretrained"], model(x)["pretrained"])
+        asked.clear()

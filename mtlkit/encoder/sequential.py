@@ -36,6 +36,7 @@ class Sequential(nn.Sequential):
     ) -> None:
         super().__init__()
         shape, padded = input_shape, False
+        made: list[Part] = []
         for index, part in enumerate(layers):
             assert isinstance(part, dict)  # checked and filled in before a factory is called
             try:
@@ -43,7 +44,9 @@ class Sequential(nn.Sequential):
             except ValueError as error:
                 raise ValueError(f"layers.{index}: {error}") from error
             self.append(layer)
+            made.append({**part, **getattr(layer, "settled", {})})
         self.output_shape = shape
+        self.settled = {"layers": made}
         self.exact_padding = all(ignores_padding(layer) for layer in self)
         # What the first layer reads, the whole reads.
         if hasattr(self[0], "input_dtype"):

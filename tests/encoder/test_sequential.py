@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from mtlkit import SpecError, build_model, encoders
 from mtlkit.errors import Problem
@@ -49,3 +50,17 @@ def test_layers_that_do_not_fit(layers: list[object], says: str) -> None:
     with pytest.raises(SpecError) as caught:
         build_model({"input": [6], "encoder": {"type": "sequential", "layers": layers}, "tasks": {"a": {"outputs": 1}}})
     assert says in str(caught.value)
+
+
+def test_what_a_layer_has_settled_stands_in_the_spec() -> None:
+    @encoders.register("settling")
+    class Settling(nn.Linear):
+        def __init__(self, input_shape: tuple[int, ...], *, width: int | None = None) -> None:
+            super().__init__(*input_shape, width or 3)
+            self.settled = {"width": self.out_features}
+
+    inner = {"type": "sequential", "layers": ["settling", {"type": "settling", "width": 5}]}
+    encoder = {"type": "sequential", "layers": ["identity", inner]}
+    spec = build_model({"input": [2], "encoder": encoder, "tasks": {"a": {"outputs": 1}}}).spec
+    assert [layer["width"] for layer in spec["encoder"]["layers"][1]["layers"]] == [3, 5]
+    assert build_model(spec).spec == spec

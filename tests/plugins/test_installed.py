@@ -1,4 +1,4 @@
-"""`plugins/mtlkit-tcn` and the template, built and installed as a user would, are found and used by name."""
+"""The plugins in this repository, built and installed as a user would, are found and used by name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 def site(tmp_path_factory: pytest.TempPathFactory, install: Callable, projects: Path) -> Path:
     folder = tmp_path_factory.mktemp("site")
     install(projects / "mtlkit-tcn", folder)
+    install(projects / "mtlkit-transformers", folder)
     install(projects / "template", folder)
     return folder
 
@@ -23,19 +24,25 @@ LIST = """
 import json, sys
 import mtlkit
 encoders, heads = mtlkit.encoders, mtlkit.heads
-found = [encoders.describe("tcn"), heads.describe("attention_pool"), encoders.describe("my_encoder")]
+found = [
+    encoders.describe("tcn"),
+    heads.describe("attention_pool"),
+    encoders.describe("my_encoder"),
+    encoders.describe("transformers"),
+]
+plugins = ("mtlkit_tcn", "mtlkit_transformers", "my_pkg", "transformers")
 print(json.dumps({
     "encoders": list(mtlkit.encoders),
     "owners": [entry.owner for entry in found],
-    "imported": [name for name in sys.modules if name.split(".")[0] in ("mtlkit_tcn", "my_pkg")],
+    "imported": [name for name in sys.modules if name.split(".")[0] in plugins],
 }))
 """
 
 
 def test_listed_with_version_and_not_imported(site: Path, child: Callable[..., Any]) -> None:
     answer = child(site, LIST)
-    assert {"tcn", "my_encoder", "mlp"} <= set(answer["encoders"])
-    assert answer["owners"] == ["mtlkit-tcn 0.1.0", "mtlkit-tcn 0.1.0", "my-pkg 0.1.0"]
+    assert {"tcn", "transformers", "my_encoder", "mlp"} <= set(answer["encoders"])
+    assert answer["owners"] == ["mtlkit-tcn 0.1.0", "mtlkit-tcn 0.1.0", "my-pkg 0.1.0", "mtlkit-transformers 0.1.0"]
     assert answer["imported"] == []
 
 
@@ -107,7 +114,7 @@ def test_mistakes_are_reported_as_those_in_built_ins(site: Path, child: Callable
     assert "use 'mlp'" in vector[0]
 
 
-@pytest.mark.parametrize("project", ["mtlkit-tcn", "template"])
+@pytest.mark.parametrize("project", ["mtlkit-tcn", "mtlkit-transformers", "template"])
 def test_examples_of_its_manual_run(project: str, site: Path, projects: Path, child: Callable[..., Any]) -> None:
     manual = (projects / project / "README.md").read_text()
     blocks = re.findall(r"^ *```python\n(.*?)^ *```", manual, flags=re.MULTILINE | re.DOTALL)
