@@ -46,7 +46,8 @@ class Variant:
         spec: of the model with all tasks.
         train: the trainer's arguments.
         parameters: of the model; of a baseline, of all its tasks' models together.
-        flops: of the forward and backward pass of one example, where they can be counted; of a baseline as of `parameters`.
+        flops: of the forward and backward pass of one example, where they can be counted; of a baseline as of
+            `parameters`.
         step_bytes: estimated memory of a training step.
         note: how its size was matched or its hyper-parameters were chosen; empty where neither was asked for.
     """
@@ -84,6 +85,7 @@ class Run:
         epochs: the history, one dict an epoch, {"epoch", "train": {task: {...}}, "valid": {task: {...}}, ...}.
         failed: why, or None.
         key: hash of all that the run depends on; runs with the same key need not be repeated.
+        jobs: how many runs were trained at the same time, which makes each of them slower.
     """
 
     variant: str
@@ -98,6 +100,18 @@ class Run:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     failed: str | None = None
     key: str = ""
+    jobs: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data; a figure that is undefined is None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Run:
+        """What `to_json` gave."""
+        test = plain["test"]
+        return Run(**{**plain, "test": _with_nan(test), "epochs": [_epoch(record) for record in plain["epochs"]]})
 
 
 @dataclass(frozen=True)
@@ -198,17 +212,22 @@ class Result:
             found.pop("rule")
             found["measures"] = {task: Measure(**one) for task, one in found["measures"].items()}
             found["variants"] = {name: Variant(**one) for name, one in found["variants"].items()}
-            found["runs"] = [Run(**{**one, "test": _with_nan(one["test"])}) for one in found["runs"]]
+            found["runs"] = [Run.of(one) for one in found["runs"]]
             found["conflicts"] = {name: Conflicts(**one) for name, one in found["conflicts"].items()}
             return Result(**found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: is no {RESULTS} that this mtlkit wrote: {error}") from error
 
 
-def _with_nan(test: Mapping[str, Mapping[str, float | None]] | None) -> dict[str, dict[str, float]] | None:
-    if test is None:
+def _with_nan(scores: Mapping[str, Mapping[str, float | None]] | None) -> dict[str, dict[str, float]] | None:
+    if scores is None:
         return None
-    return {t: {m: math.nan if value is None else value for m, value in scores.items()} for t, scores in test.items()}
+    return {t: {m: math.nan if value is None else value for m, value in found.items()} for t, found in scores.items()}
+
+
+def _epoch(record: Mapping[str, Any]) -> dict[str, Any]:
+    """An epoch of the history, in which scores of a task that had no label are NaN."""
+    return {**record, **{part: _with_nan(record[part]) for part in ("train", "valid") if part in record}}
 
 
 def _without_nan(value: Any) -> Any:
