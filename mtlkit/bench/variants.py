@@ -81,10 +81,13 @@ class _Refusals:
             self.found.setdefault(key, []).append(where)
 
     def problems(self) -> list[Problem]:
-        return [
-            Problem(path, message if len(where) == self.tried[part] else f"with {', '.join(where)}: {message}")
-            for (part, path, message), where in self.found.items()
-        ]
+        """What is refused, with the combinations where there are others that are not."""
+        found = []
+        for (part, path, message), where in self.found.items():
+            if len(where) < self.tried[part]:
+                message = f"with {', '.join(where)}: {message}. Or name these in bench.leave_out"
+            found.append(Problem(path, message))
+        return found
 
 
 class _Combining:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from rich.console import Console
 
+import mtlkit
 from mtlkit.bench import run_bench
 from mtlkit.bench.conflicts import conflicts_of, summed_up
 from mtlkit.bench.job import Job
 from mtlkit.bench.plan import read_plan
 from mtlkit.data import Data
+from mtlkit.train.trainer import check_settings
 
 Write = Callable[..., Path]
 
@@ -32,23 +34,28 @@ def opposed(rows: int = 64) -> Data:
 @pytest.mark.filterwarnings("ignore:task 'none' had no label")
 def test_conflicts_are_those_of_the_gradients() -> None:
     data = opposed()
-    train = read_train()
-    # One weight, which all heads read alike: the gradients at it have one direction or the other.
-    spec = {"inputs": data.inputs, "encoder": {"type": "linear", "features": 1}, "tasks": data.tasks}
-    found = conflicts_of(Job("conflicts", "a", 0, None, spec, train), data)
+    spec = {"inputs": data.inputs, "encoder": {"type": "linear", "features": 5}, "tasks": data.tasks}
+    # All rows in one step, so that the gradients are those of the first weights, by hand.
+    found = conflicts_of(Job("conflicts", "a", 3, None, spec, read_train()), data)
     assert found.tasks == ["up", "again", "down", "none"]
     assert all(row[3] is None for row in found.cosine) and all(row[3] is None for row in found.rate)
-    for i in range(3):
-        assert found.cosine[i][i] == pytest.approx(1.0) and found.rate[i][i] == 0
-        for j in range(3):
-            assert found.cosine[i][j] == pytest.approx(found.cosine[j][i])  # type: ignore[arg-type]
-            assert -1 <= (found.cosine[i][j] or 0) <= 1 and 0 <= (found.rate[i][j] or 0) <= 1
+    torch.manual_seed(3)
+    model = mtlkit.build_model(spec)
+    x, y = data.train  # type: ignore[misc]
+    gradients = []
+    for task in found.tasks[:3]:
+        loss = torch.nn.functional.mse_loss(model(x)[task], y[task])
+        parts = torch.autograd.grad(loss, [*model.scheme("encoder").parameters()])
+        gradients.append(torch.cat([part.flatten() for part in parts]))
+    rows = torch.nn.functional.normalize(torch.stack(gradients), dim=1)
+    cosines = torch.tensor([row[:3] for row in found.cosine[:3]])
+    torch.testing.assert_close(cosines, rows @ rows.T)
+    assert [row[:3] for row in found.rate[:3]] == (rows @ rows.T < 0).float().tolist()
+    assert bool((cosines < 0).any()) and bool((cosines > 0).any())
 
 
 def read_train() -> dict[str, Any]:
-    import mtlkit.train.trainer
-
-    settings = mtlkit.train.trainer.check_settings({"epochs": 2, "batch_size": 16}, ())
+    settings = check_settings({"max_steps": 1, "batch_size": 64}, ())
     own = ("seed", "patience", "progress", "out_dir", "save_every", "keep", "resume", "trackers")
     return {name: value for name, value in settings.items() if name not in own}
 

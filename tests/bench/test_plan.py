@@ -202,7 +202,9 @@ def test_what_can_not_be_combined_is_told_before_the_first_run(bench_file: Write
         read_plan(bench_file(bench=table))
     found = {problem.path: problem.message for problem in caught.value.problems}
     assert len(found) == len(caught.value.problems)
-    assert found["bench.sharing.wide_only"] == "with small/wide_only: needs more than 8 features"
+    assert found["bench.sharing.wide_only"] == (
+        "with small/wide_only: needs more than 8 features. Or name these in bench.leave_out"
+    )
     assert found["bench.sharing.refuses_all"] == "never works"
     assert found["bench.balancers.mgda"].startswith("with small/none, wide/none: 'mgda' balances the tasks' gradients")
     # What is wrong with an option has nothing to do with what it is combined with.
