@@ -1,6 +1,6 @@
 """The command line.
 
-    mtlkit bench                       compare trunks on bundled data, offline
+    mtlkit bench                       compare trunks on bundled data, offline; with a file, schemes and balancers too
     mtlkit train run.toml --out m/     train what a run file says
     mtlkit evaluate m/                 score what was trained on its test data
     mtlkit predict m/ new.csv          predict for a file of one's own
@@ -72,20 +72,43 @@ Folder = Annotated[Path, typer.Argument(help="A folder that `mtlkit train` wrote
 @app.command()
 def bench(
     file: Annotated[Path | None, typer.Argument(help="A bench file; the bundled digits if left out.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.json and the picture.")] = Path("bench-results"),
+    out: Annotated[Path, typer.Option(help="Folder for results.json and the report.")] = Path("bench-results"),
     trunks: Annotated[
         str | None, typer.Option(help="Encoders to compare, as in mlp,cnn,timm:resnet18.", show_default=False)
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds for each trunk.", min=1, show_default=False)] = None,
+    sharing: Annotated[
+        str | None, typer.Option(help="Sharing schemes for each of them, as in hard,mmoe.", show_default=False)
+    ] = None,
+    balancers: Annotated[
+        str | None, typer.Option(help="Balancers for each of these, as in sum,upgrad.", show_default=False)
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many seeds for each variant.", min=1, show_default=False)
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at the same time, each in a process.", min=1, show_default=False)
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder where finished runs are kept; OUT/runs if left out.", show_default=False)
+    ] = None,
 ) -> None:
-    """Compare trunks on one dataset at equal budget, over several seeds."""
+    """Compare trunks, sharing schemes and balancers on one dataset at equal budget, over several seeds."""
     from mtlkit.bench import run_bench
 
     _refuse_several("bench")
 
-    chosen = None if trunks is None else [name.strip() for name in trunks.split(",") if name.strip()]
     with _read_from(file):
-        result = run_bench(file, out, chosen, seeds, _out)
+        result = run_bench(
+            file,
+            out,
+            _names(trunks),
+            seeds,
+            _out,
+            sharing=_names(sharing),
+            balancers=_names(balancers),
+            jobs=jobs,
+            cache=cache,
+        )
     if result.failed:
         raise typer.Exit(1)
 
@@ -280,6 +303,11 @@ def plugins(
         _err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     if broken:
         raise typer.Exit(1)
+
+
+def _names(text: str | None) -> list[str] | None:
+    """The names in a list with commas; None where the option is left out."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _refuse_several(command: str) -> None:

@@ -1,15 +1,16 @@
-"""The bench: trunks compared on one dataset, each with the same budget and the same choice of its epoch.
+"""The bench: trunks, sharing schemes and balancers compared on one dataset, each with the same budget, honestly.
 
     result = run_bench(None, Path("bench"), trunks=None, seeds=None, console=Console())
-    result.summary()["cnn"].test["left"].mean
+    result.scores("cnn", "left")          # {0: 0.989, 1: 0.991, 2: 0.987}, by seed
+    result.baseline_of("cnn")             # "cnn/single": each task alone, with the same trunk and budget
 
-Without a file it runs `default.toml`, which lies beside this module and is the example to copy. Every trunk is trained
-once for each seed; validation data choose the epoch, and test data are scored once a run. `results.json` keeps
-every figure and what it came from, `bench.png` shows them.
+Without a file it runs `default.toml`, which lies beside this module and is the example to copy. Every variant is
+trained once for each seed; validation data choose the epoch, and test data are scored once a run. Each run that ends is
+kept at once, so that a bench which was cut short goes on where it was. `results.json` has every figure and what it came
+from.
 """
 
 from mtlkit.bench.compare import run_bench
-from mtlkit.bench.result import Result
-from mtlkit.bench.run import Run
+from mtlkit.bench.result import Result, Run
 
 __all__ = ["Result", "Run", "run_bench"]

@@ -3,37 +3,43 @@
     [bench]
     seeds = 3
     trunks = { small = { type = "mlp", hidden = [64] }, resnet = "timm:resnet18" }
+    sharing = ["hard", "mmoe"]
+    balancers = ["sum", "upgrad"]
 
     [data]
     type = "digits"
 
-    [train]                      # the same for every trunk
+    [train]                      # the same for every variant
     epochs = 8
 
-    [model]                      # may be left out: tasks and sharing, as in a run file
-    sharing = "hard"
+    [model]                      # may be left out: tasks, as in a run file
+    tasks = { ink = { weight = 0.5 } }
 
-A trunk is an encoder's part, its name, or its name and model as in "timm:resnet18".
+What `[bench]` may hold is `mtlkit.bench.grid`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field
-
-from mtlkit.build import build_model
+from mtlkit.bench.conflicts import watched
+from mtlkit.bench.grid import Chosen, read_grid
+from mtlkit.bench.job import Job
+from mtlkit.bench.match import sizes
+from mtlkit.bench.ranges import searches
+from mtlkit.bench.result import Measure, Variant
+from mtlkit.bench.tune import applied
+from mtlkit.bench.variants import SHARED, alone, changed, combined, without_memory
 from mtlkit.data import Data
-from mtlkit.errors import Problem, SpecError, shown
+from mtlkit.errors import Problem, SpecError
 from mtlkit.model import Model
-from mtlkit.part import make, validate
+from mtlkit.part import Part, make
 from mtlkit.registry import metrics
 from mtlkit.runfile import RunFile, complete, read_run
-from mtlkit.spec import MAX_NAME, Spec
+from mtlkit.spec import Spec
 from mtlkit.train.trainer import check_settings
 
 DEFAULT = Path(__file__).with_name("default.toml")
@@ -42,46 +48,78 @@ DEFAULT = Path(__file__).with_name("default.toml")
 _OWN = ("seed", "patience", "out_dir", "save_every", "keep", "resume", "trackers", "callbacks", "progress")
 
 
-class Table(BaseModel):
-    """The table `[bench]`."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    trunks: Annotated[dict[str, Any], Field(min_length=1, max_length=100)]
-    seeds: Annotated[int, Field(ge=1, le=1_000)] = 3
-    threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
-    """Threads of the processor for one operation; as many as torch likes if left out."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """The figure by which a task is compared: its first metric, or its loss where it has none."""
-
-    metric: str
-    higher_is_better: bool | None
-
-
 @dataclass(frozen=True)
 class Plan:
-    """A checked bench: one spec for each trunk, the trainer's arguments that all share, and the data.
+    """A checked bench: what is compared, on which data, and how it is run.
 
-    `file` is the bench file with every default filled in; it can be run again.
+    Args:
+        variants: by name, in the order of the bench file.
+        seeds: 0 to one less than this are trained.
+        threads: for one operation; None for as many as torch likes.
+        jobs: runs at the same time.
+        data_part: names the data, which `data` are.
+        measures: by task.
+        file: the bench file with every default filled in; it can be run again.
+        searches: what is searched for each variant before its runs; empty where nothing is.
     """
 
-    specs: dict[str, Spec]
+    variants: dict[str, Variant]
     seeds: int
     threads: int | None
-    train: dict[str, Any]
+    jobs: int
+    data_part: Part
     data: Data
     measures: dict[str, Measure]
     file: dict[str, Any]
+    searches: dict[str, dict[str, Any]]
+
+    def trials(self) -> list[Job]:
+        """A search for each variant, by runs of a seed that none of the reported ones has."""
+        variants = self.variants
+        return [
+            Job("tune", name, self.seeds, None, variants[name].spec, variants[name].train, asked)
+            for name, asked in self.searches.items()
+        ]
+
+    def tuned(self, found: Mapping[str, Mapping[str, Any]]) -> Plan:
+        """The same with the values in it that searches have found, by variant."""
+        return replace(self, variants={n: _tuned(one, found.get(n)) for n, one in self.variants.items()})
+
+    def runs(self) -> list[Job]:
+        """All runs, seed by seed, so that what slows the machine for a while slows all variants alike."""
+        return [
+            Job("run", variant.name, seed, task, variant.spec if task is None else alone(variant.spec, task), train)
+            for seed in range(self.seeds)
+            for variant in self.variants.values()
+            for train in [variant.train]
+            for task in (self.measures if variant.is_baseline else [None])
+        ]
+
+    def watches(self) -> list[Job]:
+        """One more run of some variants, of the first seed, in which the tasks' gradients are watched."""
+        if not self.file["bench"]["conflicts"]:
+            return []
+        return [Job("conflicts", one.name, 0, None, one.spec, one.train) for one in watched(self.variants.values())]
 
 
-def read_plan(file: Path | None, trunks: Sequence[str] | None, seeds: int | None) -> Plan:
-    """The plan of a bench file, or of the default one; `trunks` and `seeds` replace what it says.
+def read_plan(
+    file: Path | None,
+    trunks: Sequence[str] | None = None,
+    seeds: int | None = None,
+    *,
+    sharing: Sequence[str] | None = None,
+    balancers: Sequence[str] | None = None,
+    jobs: int | None = None,
+) -> Plan:
+    """The plan of a bench file, or of the default one; the other arguments replace what it says.
 
     Args:
+        file: it.
         trunks: names of the file's trunks or of encoders, "timm:resnet18" for one of an encoder's models.
+        seeds: how many.
+        sharing: names of the file's schemes or of registered ones.
+        balancers: the same.
+        jobs: runs at the same time.
 
     Raises:
         SpecError: all problems of the file, each with its path.
@@ -90,67 +128,39 @@ def read_plan(file: Path | None, trunks: Sequence[str] | None, seeds: int | None
     source = str(file or DEFAULT)
     run, tables = read_run(file or DEFAULT, ("bench",))
     problems: list[Problem] = []
-    table = _table(tables.get("bench", {}), trunks, seeds, problems)
+    grid = read_grid(tables.get("bench", {}), run, Chosen(trunks, sharing, balancers, seeds, jobs), problems)
     _refuse_own(run, problems)
-    if table is None or problems:
+    if grid is None or problems:
         raise SpecError(problems, source)
     data = run.load_data()
-    problems += [
-        Problem("data", f"gives no {part} examples; a bench needs them to {use}")
-        for part, examples, use in (
-            ("validation", data.valid, "choose each run's epoch"),
-            ("test", data.test, "score it"),
-        )
-        if examples is None
-    ]
-    spec = complete(run.model, data)
-    train = _checked_train(run.train, spec, problems)
-    models = _planned(table["trunks"], spec, problems)
+    _refuse_missing(data, problems)
+    spec = complete({key: value for key, value in run.model.items() if key != "sharing"}, data)
+    train = _checked_train({key: value for key, value in run.train.items() if key != "balancer"}, spec, problems)
+    grid = grid.checked(problems)
+    variants = combined(grid, spec, train, problems, sizes(grid, spec, train, problems))
+    searched = searches(grid, variants, problems)
     if problems:
         raise SpecError(problems, source)
-    model = next(iter(models.values()))
-    filled = {
-        "bench": {**table, "trunks": {name: one.spec["encoder"] for name, one in models.items()}},
-        "data": run.data,
-        "train": train,
-        "model": {key: value for key, value in model.spec.items() if key != "encoder"},
+    whole = {
+        name: without_memory({**spec, "encoder": part, "sharing": SHARED}) for name, part in grid.trunks.parts.items()
     }
-    specs = {name: one.spec for name, one in models.items()}
-    return Plan(specs, table["seeds"], table["threads"], train, data, _measures(model), filled)
-
-
-def _table(
-    raw: Mapping[str, Any], trunks: Sequence[str] | None, seeds: int | None, problems: list[Problem]
-) -> dict[str, Any] | None:
-    """The table `[bench]` with what the caller chose, each trunk as a part or an encoder's name."""
-    table = dict(raw)
-    if seeds is not None:
-        table["seeds"] = seeds
-    if trunks is not None:
-        known = table.get("trunks")
-        table["trunks"] = {name: known.get(name, name) if isinstance(known, dict) else name for name in trunks}
-    checked = validate(Table, table, "bench", problems)
-    if checked is None:
-        return None
-    for name in checked["trunks"]:
-        if not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
-            fault = f"expected a trunk's name of 1 to {MAX_NAME} characters that can be shown"
-            problems.append(Problem(f"bench.trunks.{shown(name)}", fault))
-    checked["trunks"] = {name: _part(trunk) for name, trunk in checked["trunks"].items()}
-    return checked
-
-
-def _part(trunk: Any) -> Any:
-    """ "timm:resnet18" as the part {"type": "timm", "model": "resnet18"}; anything else as it is."""
-    if not isinstance(trunk, str) or ":" not in trunk:
-        return trunk
-    encoder, _, model = trunk.partition(":")
-    return {"type": encoder, "model": model}
+    one = next(iter(whole.values()))
+    table = {
+        **grid.table,
+        "trunks": {name: model.spec["encoder"] for name, model in whole.items()},
+        "sharing": grid.sharing.parts,
+        "balancers": grid.balancers.parts,
+        "baselines": any(variant.is_baseline for variant in variants.values()),
+    }
+    rest = {key: value for key, value in one.spec.items() if key not in ("encoder", "sharing")}
+    filled = {"bench": table, "data": run.data, "train": train, "model": rest}
+    seeds, threads, jobs = (table[name] for name in ("seeds", "threads", "jobs"))
+    return Plan(variants, seeds, threads, jobs, run.data, data, _measures(one), filled, searched)
 
 
 def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
     problems += [
-        Problem(f"train.{name}", "is set by the bench itself, alike for all trunks; leave it out")
+        Problem(f"train.{name}", "is set by the bench itself, alike for all variants; leave it out")
         for name in _OWN
         if name in run.train
     ]
@@ -161,6 +171,17 @@ def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
     ]
 
 
+def _refuse_missing(data: Data, problems: list[Problem]) -> None:
+    problems += [
+        Problem("data", f"gives no {part} examples; a bench needs them to {use}")
+        for part, examples, use in (
+            ("validation", data.valid, "choose each run's epoch"),
+            ("test", data.test, "score it"),
+        )
+        if examples is None
+    ]
+
+
 def _checked_train(train: Mapping[str, Any], spec: Spec, problems: list[Problem]) -> dict[str, Any]:
     tasks = spec.get("tasks")
     try:
@@ -168,27 +189,19 @@ def _checked_train(train: Mapping[str, Any], spec: Spec, problems: list[Problem]
     except SpecError as error:
         problems += [Problem(f"train.{p.path}", p.message) for p in error.problems]
         return {}
-    return {name: value for name, value in settings.items() if name not in _OWN}
+    return {name: value for name, value in settings.items() if name not in (*_OWN, "balancer")}
 
 
-def _planned(trunks: Mapping[str, Any], spec: Spec, problems: list[Problem]) -> dict[str, Model]:
-    """Each trunk's model without memory for weights: what can't be built is found before anything is trained."""
-    models = {}
-    for name, trunk in trunks.items():
-        try:
-            with torch.device("meta"):
-                models[name] = build_model({**spec, "encoder": trunk})
-        except SpecError as error:
-            moved = [Problem(_path(problem.path, name), problem.message) for problem in error.problems]
-            # A mistake in the rest of the model is found once for each trunk, and said once.
-            problems += [problem for problem in moved if problem not in problems]
-    return models
-
-
-def _path(path: str, trunk: str) -> str:
-    """Where a problem of a trunk's spec stands in the bench file."""
-    first, dot, rest = path.partition(".")
-    return f"bench.trunks.{trunk}{dot}{rest}" if first == "encoder" else f"model.{path}"
+def _tuned(variant: Variant, found: Mapping[str, Any] | None) -> Variant:
+    if found is None:
+        return variant
+    if found["failed"]:
+        said = f"arguments as in the file, since the search failed: {found['failed']}"
+        return replace(variant, note="; ".join(filter(None, (variant.note, said))))
+    values = ", ".join(f"{name} = {_short(value)}" for name, value in found["values"].items())
+    said = f"{values}, by the validation loss of {found['trials']} trials"
+    spec, train = applied(variant.spec, variant.train, found["values"])
+    return changed(variant, spec, train, "; ".join(filter(None, (variant.note, said))))
 
 
 def _measures(model: Model) -> dict[str, Measure]:
@@ -201,3 +214,7 @@ def _measures(model: Model) -> dict[str, Measure]:
         metric = make(metrics, task.metrics[0], problem, task.outputs)
         measures[name] = Measure(task.metrics[0]["type"], getattr(metric, "higher_is_better", None))
     return measures
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if type(value) is float else str(value)

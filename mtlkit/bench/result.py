@@ -1,114 +1,191 @@
-"""What a bench found: every run, a summary for each trunk, and where all of it came from.
+"""What a bench found: every run, and where all of it came from. Nothing here trains or draws.
 
-result.summary()["cnn"].test["left"]      # Spread(mean=0.989, deviation=0.001)
-result.write(Path("bench"))               # bench/results.json
+result.scores("cnn/mmoe/upgrad", "left")      # {0: 0.989, 1: 0.991, 2: 0.987}: by seed, on test data
+result.baseline_of("cnn/mmoe/upgrad")         # "cnn/single": each task alone, with the same trunk and budget
+result.write(Path("bench"))                   # bench/results.json
+Result.read(Path("bench/results.json"))       # the same again, to make its report anew
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean, median, stdev
 from typing import Any
 
 from mtlkit.bench.machine import machine, versions
-from mtlkit.bench.plan import Measure, Plan
-from mtlkit.bench.run import Run
+from mtlkit.errors import DataError
+from mtlkit.spec import Spec
 from mtlkit.writing import whole
 
 RESULTS = "results.json"
-_FORMAT = 1
+_FORMAT = 2
 RULE = "each run keeps the epoch with the lowest weighted sum of validation losses; test data are scored once a run"
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation over seeds; one seed has no deviation."""
+class Measure:
+    """The figure by which a task is compared: its first metric, or its loss where it has none."""
 
-    mean: float
-    deviation: float | None
+    metric: str
+    higher_is_better: bool | None
 
 
 @dataclass(frozen=True)
-class Summary:
-    """One trunk: its tasks' main figures on test data over the runs that finished, and what it costs."""
+class Variant:
+    """What is compared: a trunk under a sharing scheme, trained with a balancer.
 
-    finished: int
-    failed: int
-    test: dict[str, Spread]
-    parameters: int | None
-    seconds_per_step: float | None
+    A baseline trains each task alone: its `sharing` and `balancer` are None, and each of its runs is of one task.
+
+    Args:
+        name: "cnn/mmoe/upgrad", of what varies alone; "cnn/single" of a baseline.
+        trunk, sharing, balancer: their names in the bench file.
+        spec: of the model with all tasks.
+        train: the trainer's arguments.
+        parameters: of the model; of a baseline, of all its tasks' models together.
+        flops: of the forward and backward pass of one example, where they can be counted; of a baseline as of
+            `parameters`.
+        step_bytes: estimated memory of a training step.
+        note: how its size was matched or its hyper-parameters were chosen; empty where neither was asked for.
+    """
+
+    name: str
+    trunk: str
+    sharing: str | None
+    balancer: str | None
+    spec: Spec
+    train: dict[str, Any]
+    parameters: int
+    flops: float | None = None
+    step_bytes: int | None = None
+    note: str = ""
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.sharing is None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave. `test` and `best_epoch` are None, and `failed` says why, where it broke.
+
+    Args:
+        variant: its name.
+        seed: draws first weights, dropout and the order of the data.
+        task: of a baseline's run, the one that it trains; else None.
+        steps: that were taken.
+        seconds: of all steps together, without validation.
+        seconds_per_step: the median.
+        peak_bytes: of the accelerator's memory; None on a CPU.
+        best_epoch: chosen on validation data.
+        test: {task: {metric: value}}.
+        epochs: the history, one dict an epoch, {"epoch", "train": {task: {...}}, "valid": {task: {...}}, ...}.
+        failed: why, or None.
+        key: hash of all that the run depends on; runs with the same key need not be repeated.
+        jobs: how many runs were trained at the same time, which makes each of them slower.
+    """
+
+    variant: str
+    seed: int
+    task: str | None = None
+    steps: int = 0
+    seconds: float | None = None
+    seconds_per_step: float | None = None
+    peak_bytes: int | None = None
+    best_epoch: int | None = None
+    test: dict[str, dict[str, float]] | None = None
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    failed: str | None = None
+    key: str = ""
+    jobs: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data; a figure that is undefined is None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Run:
+        """What `to_json` gave."""
+        test = plain["test"]
+        return Run(**{**plain, "test": _with_nan(test), "epochs": [_epoch(record) for record in plain["epochs"]]})
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """How the tasks' gradients at what they share agreed during one variant's training, averaged over the steps seen.
+
+    Args:
+        tasks: in the order of rows and columns.
+        cosine: similarities, [T, T]; None where never both tasks had labels.
+        rate: the share of steps in which a pair's cosine was negative, [T, T].
+    """
+
+    tasks: list[str]
+    cosine: list[list[float | None]]
+    rate: list[list[float | None]]
 
 
 @dataclass
 class Result:
-    """All runs of a bench so far. `failed` is empty where every run gave figures."""
+    """All runs of a bench so far. `failed` is empty where every run gave figures.
+
+    Args:
+        file: the bench file with every default filled in; it can be run again.
+        command: that repeats it.
+        measures: by task.
+        examples: the number of them in "train", "valid" and "test".
+        variants: by name, baselines among them, in the order of the bench file.
+    """
 
     file: dict[str, Any]
+    command: str
     measures: dict[str, Measure]
     examples: dict[str, int | None]
+    variants: dict[str, Variant]
     runs: list[Run] = field(default_factory=list)
+    conflicts: dict[str, Conflicts] = field(default_factory=dict)
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: dict[str, str] = field(default_factory=versions)
     machine: dict[str, Any] = field(default_factory=machine)
 
-    @staticmethod
-    def of(plan: Plan) -> Result:
-        """The result of a plan before its first run."""
-        parts = {"train": plan.data.train, "valid": plan.data.valid, "test": plan.data.test}
-        return Result(plan.file, plan.measures, {name: _length(examples) for name, examples in parts.items()})
+    @property
+    def compared(self) -> list[Variant]:
+        """The variants that are no baselines."""
+        return [variant for variant in self.variants.values() if not variant.is_baseline]
 
     @property
-    def trunks(self) -> list[str]:
-        return list(self.file["bench"]["trunks"])
+    def seeds(self) -> int:
+        return int(self.file["bench"]["seeds"])
 
     @property
     def failed(self) -> list[Run]:
         return [run for run in self.runs if run.failed]
 
-    def runs_of(self, trunk: str) -> list[Run]:
-        """The runs of a trunk that finished."""
-        return [run for run in self.runs if run.trunk == trunk and not run.failed]
+    def runs_of(self, variant: str) -> list[Run]:
+        """The runs of a variant that finished."""
+        return [run for run in self.runs if run.variant == variant and not run.failed]
 
-    def scores(self, trunk: str, task: str) -> list[float]:
-        """A task's main figure on test data, one for each finished run of a trunk."""
-        return [run.test[task][self.measures[task].metric] for run in self.runs_of(trunk) if run.test is not None]
+    def baseline_of(self, variant: str) -> str | None:
+        """The baseline with the same trunk; None where the bench has none."""
+        trunk = self.variants[variant].trunk
+        return next((one.name for one in self.variants.values() if one.is_baseline and one.trunk == trunk), None)
 
-    def summary(self) -> dict[str, Summary]:
-        """Each trunk's figures, in the order of the bench file."""
-        return {trunk: self._summary(trunk) for trunk in self.trunks}
-
-    def _summary(self, trunk: str) -> Summary:
-        runs = self.runs_of(trunk)
-        every = [run for run in self.runs if run.trunk == trunk]
-        times = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
-        return Summary(
-            finished=len(runs),
-            failed=len(every) - len(runs),
-            test={task: _spread(self.scores(trunk, task)) for task in self.measures} if runs else {},
-            parameters=next((run.parameters for run in every if run.parameters is not None), None),
-            seconds_per_step=median(times) if times else None,
-        )
+    def scores(self, variant: str, task: str) -> dict[int, float]:
+        """A task's main figure on test data by seed, of the runs that finished; NaN where it is undefined."""
+        metric = self.measures[task].metric
+        return {
+            run.seed: run.test[task][metric]
+            for run in self.runs_of(variant)
+            if run.test is not None and task in run.test
+        }
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data; a figure that is undefined is None."""
-        plain = {
-            "format": _FORMAT,
-            "date": self.date,
-            "versions": self.versions,
-            "machine": self.machine,
-            "rule": RULE,
-            "file": self.file,
-            "examples": self.examples,
-            "measures": {task: asdict(measure) for task, measure in self.measures.items()},
-            "summary": {trunk: asdict(summary) for trunk, summary in self.summary().items()},
-            "runs": [asdict(run) for run in self.runs],
-        }
-        return _without_nan(plain)
+        return _without_nan({"format": _FORMAT, "rule": RULE, **asdict(self)})
 
     def write(self, folder: Path) -> Path:
         """Write results.json into `folder`, whole or not at all, and return its path.
@@ -121,20 +198,36 @@ class Result:
             beside.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False), "utf-8")
         return path
 
+    @staticmethod
+    def read(path: Path) -> Result:
+        """What `write` wrote.
 
-def _spread(values: Sequence[float]) -> Spread:
-    if not all(map(math.isfinite, values)):
-        # An undefined figure of one seed is not averaged away.
-        return Spread(math.nan, None)
-    return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
+        Raises:
+            DataError: it can't be read, or is of another format.
+        """
+        try:
+            found = json.loads(path.read_text("utf-8"))
+            if found.pop("format") != _FORMAT:
+                raise ValueError(f"expected format {_FORMAT}; run the bench again")
+            found.pop("rule")
+            found["measures"] = {task: Measure(**one) for task, one in found["measures"].items()}
+            found["variants"] = {name: Variant(**one) for name, one in found["variants"].items()}
+            found["runs"] = [Run.of(one) for one in found["runs"]]
+            found["conflicts"] = {name: Conflicts(**one) for name, one in found["conflicts"].items()}
+            return Result(**found)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: is no {RESULTS} that this mtlkit wrote: {error}") from error
 
 
-def _length(examples: Any) -> int | None:
-    """The number of examples; None where a dataset does not say."""
-    if not isinstance(examples, tuple):
-        return len(examples) if hasattr(examples, "__len__") else None
-    x = examples[0]
-    return len(next(iter(x.values())) if isinstance(x, dict) else x)
+def _with_nan(scores: Mapping[str, Mapping[str, float | None]] | None) -> dict[str, dict[str, float]] | None:
+    if scores is None:
+        return None
+    return {t: {m: math.nan if value is None else value for m, value in found.items()} for t, found in scores.items()}
+
+
+def _epoch(record: Mapping[str, Any]) -> dict[str, Any]:
+    """An epoch of the history, in which scores of a task that had no label are NaN."""
+    return {**record, **{part: _with_nan(record[part]) for part in ("train", "valid") if part in record}}
 
 
 def _without_nan(value: Any) -> Any:

@@ -51,14 +51,18 @@ def modes(few: Few, walked: Walked | None) -> list[Mode]:
         few: the model, with few of tasks that are alike.
         walked: the work of its nodes; None where it is not known.
     """
-    plain = None if walked is None else _flops(few, walked, passes=False)
-    found = [Mode("losses", 1, plain, 0)]
+    found = [plain(few, walked)]
     if few.tasks == 1:
         return found
     places = Places(few.model)
     return found + [
         _mode(f"at {place}, {needs}", few, walked, places, _probe(kind, few, place)) for place, kind, needs in _KINDS
     ]
+
+
+def plain(few: Few, walked: Walked | None) -> Mode:
+    """The plain sum, and whatever else works on the losses alone; arguments as of `modes`."""
+    return Mode("losses", 1, None if walked is None else _flops(few, walked, passes=False), 0)
 
 
 _KINDS: tuple[tuple[Place, type[Balancer], str], ...] = (

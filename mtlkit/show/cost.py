@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtlkit.model import Model
-from mtlkit.show.balanced import Mode, modes
+from mtlkit.show.balanced import Mode, modes, plain
 from mtlkit.show.few import Few, on_meta
 from mtlkit.show.wording import count, encoder_type, tasks_on
 from mtlkit.show.work import Walked, Work, kinds, walk
@@ -68,13 +68,14 @@ class Cost:
     notes: tuple[str, ...]
 
     @staticmethod
-    def of(spec: Mapping[str, Any] | str | Path, *, batch: int = 64, length: int = 128) -> Cost:
+    def of(spec: Mapping[str, Any] | str | Path, *, batch: int = 64, length: int = 128, balanced: bool = True) -> Cost:
         """Of a spec, or the path of a file with one.
 
         Args:
             spec: as `build_model` takes it; also of a model larger than that allows.
             batch: examples of a step.
             length: stands for each axis of any length.
+            balanced: whether to look for what ways of balancing add, beside the plain sum.
 
         Raises:
             SpecError: as `build_model` does.
@@ -85,7 +86,7 @@ class Cost:
         walked, notes = _walked(model, batch, length)
         memory = _memory(model, walked, few)
         rows = [row for name in model.graph.encoders for row in _rows(model, name, walked)]
-        found = modes(few, walked)
+        found = modes(few, walked) if balanced else [plain(few, walked)]
         return Cost(batch, length if open_ended else None, tuple(rows), memory, tuple(found), tuple(notes))
 
     @property

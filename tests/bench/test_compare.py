@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median, stdev
 from typing import Any
 
 import pytest
@@ -20,12 +18,13 @@ from mtlkit.bench import Result, run_bench
 from mtlkit.data.digits import digits
 
 Write = Callable[..., Path]
+Plain = dict[str, Any]
+Timeless = Callable[[Plain], Plain]
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
-@pytest.fixture
-def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture takes longer than a tiny bench."""
-    monkeypatch.setattr("mtlkit.bench.compare.draw", lambda result, folder: [])
+def read(out: Path) -> Plain:
+    return json.loads((out / "results.json").read_text())
 
 
 def bench(file: Path, out: Path, trunks: list[str] | None = None, seeds: int | None = None) -> tuple[Result, str]:
@@ -34,79 +33,116 @@ def bench(file: Path, out: Path, trunks: list[str] | None = None, seeds: int | N
     return result, console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def read(out: Path) -> dict[str, Any]:
-    return json.loads((out / "results.json").read_text())
-
-
-def test_a_bench_writes_its_figures_and_where_they_came_from(bench_file: Write, tmp_path: Path) -> None:
+def test_a_bench_writes_its_figures_and_where_they_came_from(
+    bench_file: Write, tmp_path: Path, without_times: Timeless
+) -> None:
     result, text = bench(bench_file(), tmp_path / "out")
     kept = read(tmp_path / "out")
-    assert [(run["trunk"], run["seed"]) for run in kept["runs"]] == [
-        ("small", 0),
-        ("conv", 0),
-        ("small", 1),
-        ("conv", 1),
-    ]
+    named = [(run["variant"], run["seed"], run["task"]) for run in kept["runs"]]
+    assert named == [("small", 0, None), ("conv", 0, None), ("small", 1, None), ("conv", 1, None)]
     for run in kept["runs"]:
         assert run["failed"] is None
         assert run["steps"] == 8
+        assert 0 < run["seconds_per_step"] < run["seconds"]
         assert len(run["epochs"]) == 2
         assert set(run["test"]) == {"left", "right", "ink"}
         totals = [sum(task["loss"] for task in epoch["valid"].values()) for epoch in run["epochs"]]
         assert run["best_epoch"] == 1 + totals.index(min(totals))
-    small = [run for run in kept["runs"] if run["trunk"] == "small"]
-    accuracies = [run["test"]["left"]["accuracy"] for run in small]
-    summary = kept["summary"]["small"]
-    assert summary["test"]["left"] == pytest.approx({"mean": fmean(accuracies), "deviation": stdev(accuracies)})
-    assert summary["seconds_per_step"] == median(run["seconds_per_step"] for run in small)
-    assert summary["parameters"] == 144 * 8 + 8 + (8 * 10 + 10) * 2 + 8 + 1
+    assert kept["variants"]["small"]["parameters"] == 144 * 8 + 8 + (8 * 10 + 10) * 2 + 8 + 1
+    assert kept["examples"] == {"train": 128, "valid": 64, "test": 64}
     assert set(kept["versions"]) == {"mtlkit", "torch", "python"}
     assert {"processor", "cores", "threads", "device"} <= set(kept["machine"])
     assert kept["measures"]["ink"] == {"metric": "mae", "higher_is_better": False}
+    assert kept["command"].startswith("mtlkit bench ") and f"--out {tmp_path / 'out'}" in kept["command"]
     assert not result.failed
     assert "small, seed 1: left accuracy" in text
-    assert "accuracy ↑" in text and "mae ↓" in text
-    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["bench.png", "bench.svg", "results.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.json", "runs"]
+    assert without_times(Result.read(tmp_path / "out" / "results.json").to_json()) == without_times(kept)
 
 
-@pytest.mark.usefixtures("no_picture")
-def test_the_kept_file_runs_again_to_the_same_figures(bench_file: Write, tmp_path: Path) -> None:
-    bench(bench_file(), tmp_path / "first")
+def test_baselines_are_each_task_alone(bench_file: Write, tmp_path: Path) -> None:
+    file = bench_file(bench={"baselines": True, "seeds": 1})
+    result, _ = bench(file, tmp_path / "out", ["small"])
+    assert list(result.variants) == ["small", "small/single"]
+    assert result.baseline_of("small") == "small/single"
+    runs = result.runs_of("small/single")
+    assert [run.task for run in runs] == ["left", "right", "ink"]
+    assert [list(run.test or ()) for run in runs] == [["left"], ["right"], ["ink"]]
+    assert {run.steps for run in result.runs} == {8}
+    assert result.scores("small/single", "ink") == {0: runs[2].test["ink"]["mae"]}  # type: ignore[index]
+    # The same trunk for each, and a trainer's own run of one task.
+    data = digits(train=128, valid=64, test=64)
+    torch.manual_seed(0)
+    spec = {"inputs": data.inputs, "encoder": {"type": "mlp", "hidden": [8]}, "tasks": {"ink": data.tasks["ink"]}}
+    model = mtlkit.build_model(spec)
+    trainer = mtlkit.Trainer(model, epochs=2, batch_size=32, patience=2, seed=0, progress=False)
+    x, y = data.train  # type: ignore[misc]
+    x_valid, y_valid = data.valid  # type: ignore[misc]
+    history = trainer.fit((x, {"ink": y["ink"]}), (x_valid, {"ink": y_valid["ink"]}))
+    x_test, y_test = data.test  # type: ignore[misc]
+    assert runs[2].test == trainer.evaluate((x_test, {"ink": y_test["ink"]}))
+    assert runs[2].best_epoch == history.best_epoch
+    each = (144 * 8 + 8) * 3
+    assert result.variants["small/single"].parameters == each + (8 * 10 + 10) * 2 + 8 + 1
+
+
+def test_the_kept_file_runs_again_to_the_same_figures(
+    bench_file: Write, tmp_path: Path, without_times: Timeless
+) -> None:
+    bench(bench_file(bench={"sharing": ["hard", "mmoe"], "seeds": 1}), tmp_path / "first", ["small"])
     again = tmp_path / "again.json"
     again.write_text(json.dumps(read(tmp_path / "first")["file"]))
     bench(again, tmp_path / "second")
-    first, second = read(tmp_path / "first"), read(tmp_path / "second")
-    assert first["file"] == second["file"]
-    assert [run["test"] for run in first["runs"]] == [run["test"] for run in second["runs"]]
+    assert without_times(read(tmp_path / "first")) == without_times(read(tmp_path / "second"))
 
 
-@pytest.mark.usefixtures("no_picture")
-def test_test_labels_change_nothing_but_the_test_figures(bench_file: Write, tmp_path: Path) -> None:
-    @mtlkit.datasets.register("digits_with_permuted_test_labels")
-    def permuted(*, train: int = 1, valid: int = 1, test: int = 1) -> mtlkit.Data:
+def test_test_labels_change_nothing_but_the_test_figures(
+    bench_file: Write, tmp_path: Path, without_times: Timeless
+) -> None:
+    """All of results.json is compared, with baselines, conflicts and several schemes and balancers."""
+
+    @mtlkit.datasets.register("shuffled_test")
+    def permuted(*, train: int = 1, valid: int = 1, test: int = 1, shuffled: bool = False) -> mtlkit.Data:
         data = digits(train=train, valid=valid, test=test)
         x, y = data.test  # type: ignore[misc]
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1)) if shuffled else torch.arange(len(x))
         return replace(data, test=(x, {task: target[order] for task, target in y.items()}))
 
-    bench(bench_file(), tmp_path / "true")
-    bench(bench_file(data={"type": "digits_with_permuted_test_labels"}), tmp_path / "permuted")
-    runs, others = read(tmp_path / "true")["runs"], read(tmp_path / "permuted")["runs"]
-    assert [run.pop("test") for run in runs] != [run.pop("test") for run in others]
-    assert without_times(runs) == without_times(others)
+    table = {"sharing": ["hard", "mmoe"], "balancers": ["sum", "upgrad"], "baselines": True, "conflicts": True}
+    found = []
+    for shuffled in (False, True):
+        file = bench_file(bench={**table, "seeds": 1}, data={"type": "shuffled_test", "shuffled": shuffled})
+        bench(file, tmp_path / str(shuffled), ["small"])
+        found.append(without_times(read(tmp_path / str(shuffled))))
+    true, other = found
+    for one in found:
+        del one["file"]["data"]["shuffled"]
+    scores = [[run.pop("test") for run in one["runs"]] for one in found]
+    assert all(a != b for a, b in zip(*scores, strict=True))
+    # Names of files in which runs are kept: they hold what was scored.
+    keys = [[run.pop("key") for run in one["runs"]] for one in found]
+    assert not {*keys[0]} & {*keys[1]}
+    assert true == other and len(true["runs"]) == 7 and true["conflicts"]
 
 
-def without_times(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            **{key: value for key, value in run.items() if key != "seconds_per_step"},
-            "epochs": [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in run["epochs"]],
-        }
-        for run in runs
-    ]
+def test_training_is_given_no_test_data(bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the trainer fits on is looked at row by row."""
+    data = digits(train=128, valid=64, test=64)
+    test = data.test[0]  # type: ignore[index]
+    fit, seen = mtlkit.Trainer.fit, []
+
+    def watched(self: mtlkit.Trainer, train: Any, valid: Any = None) -> Any:
+        seen.append([x.shape for x, _ in (train, valid)])
+        for x, _ in (train, valid):
+            same = (x.flatten(1)[:, None] == test.flatten(1)[None]).all(-1)  # type: ignore[union-attr]
+            assert not same.any()
+        return fit(self, train, valid)
+
+    monkeypatch.setattr(mtlkit.Trainer, "fit", watched)
+    bench(bench_file(), tmp_path / "out", ["small"], 1)
+    assert [[tuple(shape) for shape in shapes] for shapes in seen] == [[(128, 1, 12, 12), (64, 1, 12, 12)]]
 
 
-@pytest.mark.usefixtures("no_picture")
 def test_a_run_is_the_trainers_own(bench_file: Write, tmp_path: Path) -> None:
     result, _ = bench(bench_file(), tmp_path, ["small"], 2)
     data = digits(train=128, valid=64, test=64)
@@ -119,57 +155,85 @@ def test_a_run_is_the_trainers_own(bench_file: Write, tmp_path: Path) -> None:
 
 def test_a_trunk_that_breaks_leaves_the_others_their_figures(bench_file: Write, tmp_path: Path) -> None:
     @mtlkit.encoders.register("breaks_on_data")
-    class Breaks(torch.nn.Flatten):
+    class Breaks(torch.nn.Linear):
         def __init__(self, input_shape: tuple[int, ...]) -> None:
-            super().__init__()
-            self.output_shape = (144,)
+            super().__init__(144, 8)
+            self.output_shape = (8,)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("out of [luck]")
+            if not x.is_meta and len(x) > 2:
+                raise RuntimeError("out of [luck]")
+            return super().forward(x.flatten(1))
 
     result, text = bench(bench_file(), tmp_path, ["breaks_on_data", "small"], 1)
     kept = read(tmp_path)
-    assert [run.trunk for run in result.failed] == ["breaks_on_data"]
+    assert [run.variant for run in result.failed] == ["breaks_on_data"]
     assert kept["runs"][0]["failed"] == "RuntimeError: out of [luck]"
-    assert kept["summary"]["breaks_on_data"]["failed"] == 1
-    assert kept["summary"]["small"]["finished"] == 1
+    assert result.scores("breaks_on_data", "left") == {}
+    assert list(result.scores("small", "left")) == [0]
     assert "breaks_on_data, seed 0 failed: RuntimeError: out of [luck]" in text
-    assert (tmp_path / "bench.png").exists()
+    # What failed is tried again, what did not is not.
+    assert len([*(tmp_path / "runs").iterdir()]) == 1
 
 
-@pytest.mark.usefixtures("no_picture")
 def test_an_undefined_figure_is_null(bench_file: Write, tmp_path: Path) -> None:
     file = bench_file(data={"test": 1}, model={"tasks": {"left": {}, "ink": {"metrics": ["r2"]}}})
-    bench(file, tmp_path, ["small"])
-    kept = read(tmp_path)
-    assert kept["runs"][0]["test"]["ink"]["r2"] is None  # of a single label
-    assert kept["summary"]["small"]["test"]["ink"] == {"mean": None, "deviation": None}
+    result, _ = bench(file, tmp_path, ["small"])
+    assert read(tmp_path)["runs"][0]["test"]["ink"]["r2"] is None  # of a single label
+    assert all(value != value for value in result.scores("small", "ink").values())
 
 
 def test_an_interruption_loses_no_run_that_ended(
-    bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_times: Timeless
 ) -> None:
-    from mtlkit.bench import compare
+    from mtlkit.bench import work
 
-    run_once = compare.run_once
+    run_once, done = work.run_once, []
 
-    def interrupted(plan: Any, trunk: str, seed: int, on_epoch: Any) -> Any:
-        if trunk == "conv":
+    def interrupted(job: Any, data: Any, on_epoch: Any) -> Any:
+        if len(done) == 2:
             raise KeyboardInterrupt
-        return run_once(plan, trunk, seed, on_epoch)
+        done.append(job)
+        return run_once(job, data, on_epoch)
 
-    monkeypatch.setattr(compare, "run_once", interrupted)
+    monkeypatch.setattr(work, "run_once", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench(bench_file(), tmp_path / "out")
-    assert [run["trunk"] for run in read(tmp_path / "out")["runs"]] == ["small"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
+    before = read(tmp_path / "out")["runs"]
+    assert [run["variant"] for run in before] == ["small", "conv"]
+    monkeypatch.setattr(work, "run_once", lambda job, *_: done.append(job) or run_once(job, *_))
+    _, text = bench(bench_file(), tmp_path / "out")
+    assert [(job.variant, job.seed) for job in done[2:]] == [("small", 1), ("conv", 1)]
+    assert "2 of 4 runs are kept" in text
+    # Those that were kept have their times too.
+    after = read(tmp_path / "out")
+    assert after["runs"][:2] == before and len(after["runs"]) == 4
+    bench(bench_file(), tmp_path / "whole")
+    assert without_times(read(tmp_path / "whole")) == without_times(after)
 
 
-def test_without_matplotlib_the_figures_are_there(
+def test_runs_kept_elsewhere_are_found_under_another_name(bench_file: Write, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO())
+    run_bench(bench_file(), tmp_path / "one", ["small"], 1, console, cache=tmp_path / "runs")
+    file = bench_file(bench={"trunks": {"renamed": {"type": "mlp", "hidden": [8]}}, "seeds": 1})
+    result = run_bench(file, tmp_path / "two", None, None, console, cache=tmp_path / "runs")
+    assert [run.variant for run in result.runs] == ["renamed"]
+    assert len([*(tmp_path / "runs").iterdir()]) == 1 and not (tmp_path / "two" / "runs").exists()
+
+
+def test_a_report_that_can_not_be_made_is_told(
     bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    def refused(result: Result, out: Path) -> list[Path]:
+        raise mtlkit.MtlkitError("needs matplotlib")
+
+    monkeypatch.setattr("mtlkit.bench.compare.write_report", refused)
     result, text = bench(bench_file(), tmp_path, ["small"], 1)
-    assert not result.failed
-    assert 'pip install "mtlkit[bench]"' in " ".join(text.split())
-    assert (tmp_path / "results.json").exists() and not (tmp_path / "bench.png").exists()
+    assert not result.failed and "No report: needs matplotlib" in text
+    assert (tmp_path / "results.json").exists()
+
+
+def test_what_can_not_be_written_costs_no_training(bench_file: Write, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(mtlkit.MtlkitError, match="can't be written"):
+        bench(bench_file(), tmp_path / "out")

@@ -1,0 +1,59 @@
+"""What a bench knows of its data: how many examples, and a digest of what they hold.
+
+length(data.train)      # 12000
+digest(data)            # "9f3c...", of every value in all three parts
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sized
+from typing import Any
+
+import torch
+
+from mtlkit.data import Data
+from mtlkit.data.base import Examples
+
+PARTS = ("train", "valid", "test")
+
+
+def length(examples: Examples | None) -> int | None:
+    """The number of examples; None where a dataset does not say."""
+    if not isinstance(examples, tuple):
+        return len(examples) if isinstance(examples, Sized) else None
+    x = examples[0]
+    return len(next(iter(x.values())) if isinstance(x, dict) else x)
+
+
+def digest(data: Data) -> str:
+    """SHA-256 of the content of all examples, whatever they were read from. Each item of a Dataset is read once."""
+    hashed = hashlib.sha256()
+    for part in PARTS:
+        examples = getattr(data, part)
+        hashed.update(part.encode())
+        if isinstance(examples, tuple) or examples is None:
+            _add(hashed, examples)
+            continue
+        for item in map(examples.__getitem__, range(len(examples))) if hasattr(examples, "__len__") else examples:
+            _add(hashed, item)
+    return hashed.hexdigest()
+
+
+def _add(hashed: Any, value: Any) -> None:
+    """Take a value with its kind and size, so that no two that differ are written alike."""
+    if isinstance(value, Mapping):
+        hashed.update(f"{{{len(value)}".encode())
+        for key, item in value.items():
+            hashed.update(repr(key).encode())
+            _add(hashed, item)
+    elif isinstance(value, tuple | list):
+        hashed.update(f"({len(value)}".encode())
+        for item in value:
+            _add(hashed, item)
+    elif value is None:
+        hashed.update(b"None")
+    else:
+        tensor = torch.as_tensor(value).detach().cpu().contiguous()
+        hashed.update(f"{tensor.dtype}{[*tensor.shape]}".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy())

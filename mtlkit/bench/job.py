@@ -1,0 +1,66 @@
+"""One piece of a bench's work, as plain data: what is trained, from which seed. Any process can do it.
+
+job = Job("run", "cnn/single", seed=0, task="left", spec=spec, train={"epochs": 6})
+found = perform(job, data)              # plain data: what is kept, and what `Run` or `Conflicts` are made of
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mtlkit.spec import Spec
+
+Kind = Literal["run", "conflicts", "tune"]
+
+_EPOCHS = 10
+"""Those of a trainer that is told neither epochs nor steps."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done.
+
+    Args:
+        kind: "run" trains and scores; "conflicts" watches the tasks' gradients in a run that is not scored; "tune"
+            searches hyper-parameters in runs that are not scored.
+        variant: the name of what is compared.
+        seed: draws first weights, dropout and the order of the data.
+        task: of a baseline's run, the one that it trains; else None.
+        spec: of the model that is trained.
+        train: the trainer's arguments but for the seed.
+        search: what is searched, as `mtlkit.bench.tune.search` takes it.
+    """
+
+    kind: Kind
+    variant: str
+    seed: int
+    task: str | None
+    spec: Spec
+    train: dict[str, Any]
+    search: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What a person calls it: "cnn/single left, seed 0"."""
+        task = "" if self.task is None else f" {self.task}"
+        return f"{self.variant}{task}, {self._what}"
+
+    @property
+    def parts(self) -> int | None:
+        """How many epochs, or trials, it has; None where only its steps are known."""
+        if self.kind == "tune":
+            return int(self.search["trials"])
+        epochs: int | None = self.train["epochs"] or (None if self.train["max_steps"] else _EPOCHS)
+        return epochs
+
+    @property
+    def _what(self) -> str:
+        if self.kind == "tune":
+            return "search"
+        return f"seed {self.seed}" + (", gradients" if self.kind == "conflicts" else "")
+
+
+OnEpoch = Callable[[], None]
+"""Called when an epoch, or trial, ends."""

@@ -1,0 +1,143 @@
+"""What a bench has done already, kept as it goes: a run that finished is never done twice.
+
+    kept = Kept(Path("bench-results/runs"), setting)
+    key = kept.key(job)                   # of all that its figures depend on
+    found = kept.find(key)                # what `keep` was given, or None
+    kept.keep(key, found)                 # runs/<key>.json, whole or not at all
+
+A key is a hash of the model's spec, the trainer's arguments, the seed, the content of the data, the text of mtlkit and
+of the parts that come from elsewhere, the versions of what they stand on, and the processor, threads and device, since
+times are kept too. What changes any of these makes other keys. A file that is damaged is no file: its run is done anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+import mtlkit
+from mtlkit.bench.job import Job
+from mtlkit.errors import PluginError
+from mtlkit.guarded import read_regular, signed
+from mtlkit.registry import BUILT_IN, Entry, registries
+from mtlkit.writing import whole
+
+FOLDER = "runs"
+_FORMAT = 1
+_MOST_BYTES = 64 * 2**20
+# What mtlkit's own parts are made with. An update of one may change figures, or times.
+_PACKAGES = ("torch", "torchvision", "timm", "torchjd", "accelerate", "torchmetrics", "numpy")
+_NEVER_AGAIN = uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a bench have in common: the data by their digest, and where they run."""
+
+    data: str
+    machine: dict[str, Any]
+
+
+class Kept:
+    """What jobs gave, each in a file of the folder that is named by its key."""
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
+        self.folder, self.setting = folder, setting
+        self._common = {"packages": _versions(), "mtlkit": _text_of_mtlkit(), **asdict(setting)}
+
+    def key(self, job: Job) -> str:
+        """The hash of all that a job's figures depend on; what the variant is called is not of these."""
+        what = {**asdict(job), "variant": None, "parts": _others(job)}
+        return _hash(json.dumps([_FORMAT, what, self._common]))
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """What was kept under a key, or None. Warns where it is damaged."""
+        path = self._path(key)
+        try:
+            data = read_regular(path, _MOST_BYTES, follow=False)
+            found: Any = json.loads(data)
+            if isinstance(found, dict) and signed(found) == data and found.get("key") == key:
+                return found["found"]
+            reason = "it is not what was written"
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, RecursionError) as error:
+            reason = str(error)
+        warn(f"{path}: is damaged ({reason}), so that this run is done anew", stacklevel=2)
+        return None
+
+    def keep(self, key: str, found: dict[str, Any]) -> None:
+        """Keep what a job gave.
+
+        Raises:
+            MtlkitError: it can't be written.
+        """
+        with whole(self._path(key)) as beside:
+            beside.write_bytes(signed({"format": _FORMAT, "key": key, "found": found}))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+
+def _hash(text: str | bytes) -> str:
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _text_of_mtlkit() -> str:
+    """A hash of mtlkit's own files: in a clone they change while its version stays."""
+    root = Path(mtlkit.__file__).parent
+    hashed = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        hashed.update(f"{path.relative_to(root).as_posix()}\n".encode())
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()[:32]
+
+
+def _others(job: Job) -> list[list[str]]:
+    """The parts of a job that are not mtlkit's: who owns them, and a hash of the file that defines them."""
+    names = {*_types(job.spec), *_types(job.train)}
+    entries = [e for r in registries.values() for name in sorted(names) for e in r.claims(name) if e.owner != BUILT_IN]
+    return [[entry.kind, entry.name, entry.owner, _text_of(entry)] for entry in entries]
+
+
+def _types(value: Any) -> Iterator[str]:
+    """The types of all parts in plain data."""
+    if isinstance(value, dict):
+        if isinstance(value.get("type"), str):
+            yield value["type"]
+        for item in value.values():
+            yield from _types(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _types(item)
+
+
+def _text_of(entry: Entry) -> str:
+    """A hash of the file that defines a part. Of what was typed in it is not known whether it is the same again."""
+    try:
+        return _hash(Path(inspect.getsourcefile(entry.load()) or "").read_bytes())
+    except (TypeError, OSError):
+        return _NEVER_AGAIN
+    except PluginError:
+        # Not what the job means, which has been built: a broken part of another kind under this name.
+        return ""

@@ -1,0 +1,149 @@
+"""Searches: on validation data alone, as many trials for all, and the same again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+import mtlkit
+from mtlkit.bench import Result, run_bench
+from mtlkit.bench.plan import read_plan
+from mtlkit.bench.tune import applied, search
+from mtlkit.bench.variants import alone
+
+pytest.importorskip("optuna")
+Write = Callable[..., Path]
+Plain = dict[str, Any]
+LINEAR = {"type": "linear", "samples": 100, "valid": 40, "test": 40}
+
+
+def bench(file: Path, out: Path) -> tuple[Result, str]:
+    console = Console(file=io.StringIO(), width=200)
+    result = run_bench(file, out, None, None, console)
+    return result, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_search_chooses_for_each_variant(linear_file: Write, tmp_path: Path) -> None:
+    tune = {"trials": 3, "lr": [1e-4, 1e-1], "trunks": {"small": {"hidden": {"choices": [[4], [16]]}}}}
+    file = linear_file(tune=tune, sharing=["hard", "mmoe"], baselines=True, seeds=1)
+    result, text = bench(file, tmp_path / "out")
+    for one in result.variants.values():
+        rate, hidden = one.train["optimizer"]["lr"], one.spec["encoder"]["hidden"]
+        assert 1e-4 <= rate <= 1e-1 and rate != 1e-3 and hidden in ([4], [16])
+        assert one.note == f"lr = {rate:.4g}, trunk.hidden = {hidden}, by the validation loss of 3 trials"
+        specs = [alone(one.spec, task) for task in one.spec["tasks"]] if one.is_baseline else [one.spec]
+        assert one.parameters == sum(p.numel() for s in specs for p in mtlkit.build_model(s).parameters())
+    assert "small/single, search: lr = " in text
+    # The runs are those of what was chosen.
+    run = result.runs_of("hard")[0]
+    torch.manual_seed(0)
+    chosen = result.variants["hard"]
+    trainer = mtlkit.Trainer(mtlkit.build_model(chosen.spec), **chosen.train, seed=0, patience=9, progress=False)
+    data = mtlkit.datasets["linear"](**{key: value for key, value in LINEAR.items() if key != "type"})
+    trainer.fit(data.train, data.valid)
+    assert run.test == trainer.evaluate(data.test)
+    again, text = bench(file, tmp_path / "out")
+    assert "3 of 3 searches are kept" in text and again.variants == result.variants
+    anew, _ = bench(file, tmp_path / "anew")
+    assert anew.variants == result.variants
+
+
+def test_a_search_takes_what_is_lowest_on_validation_data(linear_file: Write) -> None:
+    plan = read_plan(linear_file(tune={"trials": 4, "lr": {"choices": [1e-5, 3e-2]}}, baselines=True))
+    shared, single = plan.trials()
+    assert shared.seed == single.seed == plan.seeds and single.search["alone"] and not shared.search["alone"]
+    losses = {}
+    for rate in (1e-5, 3e-2):
+        spec, train = applied(shared.spec, shared.train, {"lr": rate})
+        for tasks in (("task1", "task2"), ("task1",), ("task2",)):
+            torch.manual_seed(plan.seeds)
+            model = mtlkit.build_model({**spec, "tasks": {task: spec["tasks"][task] for task in tasks}})
+            trainer = mtlkit.Trainer(model, **train, seed=plan.seeds, progress=False)
+            keep = [{task: y[task] for task in tasks} for _, y in (plan.data.train, plan.data.valid)]  # type: ignore[misc]
+            history = trainer.fit((plan.data.train[0], keep[0]), (plan.data.valid[0], keep[1]))  # type: ignore[index]
+            totals = [sum(scores["loss"] for scores in epoch["valid"].values()) for epoch in history.epochs]
+            losses[rate, tasks] = min(totals)
+    trials: list[None] = []
+    for job, sets in ((shared, [("task1", "task2")]), (single, [("task1",), ("task2",)])):
+        found = search(job, plan.data.train, plan.data.valid, lambda: trials.append(None))
+        assert found["values"] == {"lr": 3e-2} and found["trials"] == 4
+        assert found["loss"] == pytest.approx(sum(losses[3e-2, tasks] for tasks in sets))
+        assert found["loss"] < sum(losses[1e-5, tasks] for tasks in sets)
+    assert len(trials) == 8
+
+
+def test_trials_that_fail_count_and_are_not_chosen(linear_file: Write) -> None:
+    plan = read_plan(linear_file(tune={"trials": 5, "lr": {"choices": [1e-3, 1e30]}}))
+    (job,) = plan.trials()
+    assert search(job, plan.data.train, plan.data.valid, lambda: None)["values"] == {"lr": 1e-3}
+    job = replace(job, search={**job.search, "ranges": {"lr": {"choices": [1e30]}}})
+    with pytest.raises(mtlkit.MtlkitError, match="none of 5 trials gave a finite validation loss. NonFiniteError"):
+        search(job, plan.data.train, plan.data.valid, lambda: None)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_search_that_fails_is_told_where_the_variant_is(linear_file: Write, tmp_path: Path) -> None:
+    result, text = bench(linear_file(tune={"trials": 1, "lr": {"choices": [1e30]}}, seeds=1), tmp_path / "out")
+    assert "small, search failed: MtlkitError: none of 1 trials" in text
+    assert result.variants["small"].note.startswith("arguments as in the file, since the search failed")
+    assert not result.failed and result.variants["small"].train["optimizer"]["lr"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("tune", "path", "message"),
+    [
+        ({"lr": [1e-4, 1e-2]}, "bench.tune.trials", "required"),
+        ({"trials": 3}, "bench.tune", "searches nothing"),
+        ({"trials": 3, "lr": [1e-2, 1e-4]}, "bench.tune.lr", "low < high"),
+        ({"trials": 3, "lr": {"low": 0, "high": 1.0, "log": True}}, "bench.tune.lr", "low > 0"),
+        ({"trials": 3, "lr": [1e-2]}, "bench.tune.lr", "expected [low, high]"),
+        ({"trials": 3, "lr": [-1.0, 1.0]}, "bench.tune.lr", "with -1.0: optimizer.lr"),
+        ({"trials": 3, "epochs": [1, 3]}, "bench.tune.epochs", "the budget"),
+        ({"trials": 3, "balancer": {"choices": ["sum"]}}, "bench.tune.balancer", "bench.balancers varies"),
+        ({"trials": 3, "clip_nrom": [0.1, 1.0]}, "bench.tune.clip_nrom", "Did you mean 'clip_norm'?"),
+        ({"trials": 3, "scheduler.max_lr": [0.1, 1.0]}, "bench.tune.scheduler.max_lr", "names no place in [train]"),
+        ({"trials": 3, "trunks": {"smal": {}}}, "bench.tune.trunks.smal", "Did you mean 'small'?"),
+        ({"trials": 3, "trunks": {"small": {"depth": [1, 2]}}}, "bench.tune.trunks.small.depth", "unknown option"),
+        ({"trials": 3, "trunks": {"small": {"hidden.1": [1, 2]}}}, "bench.tune.trunks.small.hidden.1", "no place"),
+    ],
+)
+def test_mistakes_are_named_by_their_path(linear_file: Write, tune: Plain, path: str, message: str) -> None:
+    with pytest.raises(mtlkit.SpecError) as caught:
+        read_plan(linear_file(tune=tune))
+    assert [problem.path for problem in caught.value.problems] == [path]
+    assert message in caught.value.problems[0].message
+
+
+def test_widths_are_matched_or_searched(linear_file: Write) -> None:
+    tune = {"trials": 3, "trunks": {"small": {"hidden.0": [4, 8], "dropout": [0.0, 0.5]}}}
+    with pytest.raises(mtlkit.SpecError) as caught:
+        read_plan(linear_file(tune=tune, match="parameters"))
+    assert [problem.path for problem in caught.value.problems] == ["bench.tune.trunks.small.hidden.0"]
+
+
+def test_without_optuna_it_says_what_to_install(linear_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(mtlkit.SpecError, match=r'pip install "mtlkit\[tune\]"'):
+        read_plan(linear_file(tune={"trials": 3, "lr": [1e-4, 1e-2]}))
+
+
+def test_ranges_in_short_and_in_full(linear_file: Write) -> None:
+    tune = {"trials": 3, "lr": [1e-4, 1e-2], "clip_norm": {"low": 1, "high": 2.5}, "trunks": {"small": {
+        "hidden.0": [4, 8], "dropout": [0.0, 0.5]}}}  # fmt: skip
+    ranges = read_plan(linear_file(tune=tune)).searches["small"]["ranges"]
+    assert ranges == {
+        "lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "clip_norm": {"low": 1, "high": 2.5, "log": False},
+        "trunk.hidden.0": {"low": 4, "high": 8, "log": False},
+        "trunk.dropout": {"low": 0.0, "high": 0.5, "log": False},
+    }
