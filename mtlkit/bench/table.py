@@ -1,11 +1,11 @@
 """A result as text: a line for each run that ends, and the table at the end.
 
-                    left          ink                  ms
-    trunk     accuracy ↑        mae ↓  parameters  a step
-    small  0.912 ± 0.020  0.41 ± 0.03       1,961    0.52
-    large  0.934 ± 0.011  0.33 ± 0.04     210,965    2.31
+                               left          ink
+    trunk  sharing    accuracy ↑        mae ↓         Δm %  parameters  ms a step
+    cnn    single  0.912 ± 0.020  0.41 ± 0.03          0.0      88,112       1.31
+    cnn    hard    0.934 ± 0.011  0.33 ± 0.04  +10.9 ± 3.1      44,549       0.62
 
-Arrows say which direction is better.
+Arrows say which direction is better. Trunk, sharing and balancer have a column where they vary.
 """
 
 from __future__ import annotations
@@ -14,75 +14,116 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mtlkit.bench.plan import Measure
-from mtlkit.bench.result import Result, Spread, Summary
-from mtlkit.bench.run import Run
-from mtlkit.bench.wording import counted, decimals_for, short
+from mtlkit.bench.findings import Findings, Row
+from mtlkit.bench.result import Measure, Result, Run, Variant
+from mtlkit.bench.wording import ABSENT, counted, decimals_for, estimated, short
+from mtlkit.errors import printable
 
-# Letters at most: of a trunk's name, of a task's title and of its column with its margin, of the costs and runs.
-_NAME, _TITLE, _TASK_COLUMN, _OTHER_COLUMNS = 24, 15, 17, 26
+# Letters at most: of a name, of a task's title and of its column with its margin, of the gain, of costs and runs.
+_NAME, _TITLE, _TASK_COLUMN, _GAIN_COLUMN, _OTHER_COLUMNS = 24, 15, 17, 15, 28
 # Figures of one run on a line.
 _MAX_FIGURES = 6
-_ABSENT = "–"
+_ALONE = "single"
 
 
 def print_table(result: Result, console: Console) -> None:
-    """Print a row for each trunk, and why runs failed. What is too wide for the console stays in results.json."""
-    names = max(len(short(trunk, _NAME)) for trunk in result.trunks)
-    tasks = list(result.measures)[: max((console.width - names - _OTHER_COLUMNS) // _TASK_COLUMN, 1)]
+    """Print a row for each variant, and why runs failed. What is too wide for the console stays in results.json.
+
+    Raises:
+        MtlkitError: scipy, of the extra `bench`, is not installed.
+    """
+    found, axes = Findings.of(result), _axes(result)
+    names = sum(2 + max(len(_named(row.variant, axis)) for row in found.rows) for axis in axes)
+    room = console.width - names - _OTHER_COLUMNS - _GAIN_COLUMN * found.has_baselines
+    tasks = list(result.measures)[: max(room // _TASK_COLUMN, 1)]
     console.print()
-    console.print(_table(result, tasks))
+    console.print(_table(found, axes, tasks))
     for run in result.failed:
-        console.print(Text(f"{run.trunk}, seed {run.seed} failed: {run.failed}"), soft_wrap=True)
-    seeds = result.file["bench"]["seeds"]
-    over = "1 seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
-    more = len(result.measures) - len(tasks)
-    rest = f" results.json has {counted(more, 'more task')}." if more > 0 else ""
-    console.print(f"Test data, {over}; the epoch of each run was chosen on validation data.{rest}", highlight=False)
+        console.print(Text(f"{_title(run)} failed: {printable(run.failed or '')}"), soft_wrap=True)
+    console.print(_legend(found, len(result.measures) - len(tasks)), highlight=False)
 
 
 def line(result: Result, run: Run) -> Text:
-    """One finished run: "cnn, seed 0: left accuracy 0.989, right accuracy 0.984"."""
+    """One run that ended: "cnn/mmoe, seed 0: left accuracy 0.989, right accuracy 0.984"."""
     if run.test is None:
-        return Text(f"{run.trunk}, seed {run.seed}: failed: {run.failed}")
+        return Text(f"{_title(run)}: failed: {printable(run.failed or '')}")
     figures = [
-        f"{task} {measure.metric} {run.test[task][measure.metric]:.4g}"
-        for task, measure in list(result.measures.items())[:_MAX_FIGURES]
+        f"{printable(task)} {measure.metric} {run.test[task][measure.metric]:.4g}"
+        for task, measure in result.measures.items()
+        if task in run.test
     ]
-    return Text(f"{run.trunk}, seed {run.seed}: " + ", ".join(figures))
+    more = [f"{len(figures) - _MAX_FIGURES} more"] * (len(figures) > _MAX_FIGURES)
+    return Text(f"{_title(run)}: " + ", ".join([*figures[:_MAX_FIGURES], *more]))
 
 
-def _table(result: Result, tasks: list[str]) -> Table:
-    summaries = result.summary()
-    spreads = {task: [summary.test[task] for summary in summaries.values() if summary.test] for task in tasks}
-    decimals = {task: decimals_for(found) for task, found in spreads.items()}
+def _title(run: Run) -> str:
+    task = "" if run.task is None else f", {printable(run.task)} alone"
+    return f"{printable(run.variant)}{task}, seed {run.seed}"
+
+
+def _axes(result: Result) -> list[str]:
+    """What varies, of trunk, sharing and balancer; the whole name where none does."""
+    every = result.variants.values()
+    seen = {
+        "trunk": {variant.trunk for variant in every},
+        "sharing": {variant.sharing for variant in every},
+        "balancer": {variant.balancer for variant in every if not variant.is_baseline},
+    }
+    return [axis for axis, names in seen.items() if len(names) > 1] or ["name"]
+
+
+def _named(variant: Variant, axis: str) -> str:
+    name = getattr(variant, axis)
+    return short(printable(name), _NAME) if name is not None else _ALONE if axis == "sharing" else ABSENT
+
+
+def _table(found: Findings, axes: list[str], tasks: list[str]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("trunk", no_wrap=True)
+    for axis in axes:
+        table.add_column("variant" if axis == "name" else axis, no_wrap=True)
     for task in tasks:
-        measure = result.measures[task]
-        title = f"{short(task, _TITLE)}\n{short(measure.metric, _TITLE - 2)}{_arrow(measure)}"
+        measure = found.result.measures[task]
+        title = f"{short(printable(task), _TITLE)}\n{short(measure.metric, _TITLE - 2)}{arrow(measure)}"
         table.add_column(Text(title), justify="right", no_wrap=True)
-    for title in ("parameters", "ms\na step", *(["runs"] if result.failed else [])):
+    titles = ["Δm %"] * found.has_baselines + ["parameters", "ms\na step"] + ["runs"] * bool(found.result.failed)
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    for trunk, summary in summaries.items():
-        table.add_row(*_row(trunk, summary, decimals, bool(result.failed)))
+    decimals = {task: decimals_for([row.tasks[task].estimate for row in found.rows]) for task in tasks}
+    for row in found.rows:
+        cells = [_named(row.variant, axis) for axis in axes] + _figures(found, row, decimals)
+        table.add_row(*map(Text, cells))
     return table
 
 
-def _row(trunk: str, summary: Summary, decimals: dict[str, int], with_runs: bool) -> list[Text]:
-    cells = [short(trunk, _NAME)]
-    cells += [_figure(summary.test[task], d) if summary.test else "failed" for task, d in decimals.items()]
-    cells.append(_ABSENT if summary.parameters is None else f"{summary.parameters:,}")
-    cells.append(_ABSENT if summary.seconds_per_step is None else f"{1000 * summary.seconds_per_step:.2f}")
-    if with_runs:
-        cells.append(f"{summary.finished} of {summary.finished + summary.failed}")
-    return [Text(cell) for cell in cells]
+def _figures(found: Findings, row: Row, decimals: dict[str, int]) -> list[str]:
+    cells = [
+        estimated(row.tasks[task].estimate, d) if row.finished or row.tasks[task].by_seed else "failed"
+        for task, d in decimals.items()
+    ]
+    if found.has_baselines:
+        cells.append(gain(row))
+    cells.append(f"{row.variant.parameters:,}")
+    step = row.cost.seconds_per_step
+    cells.append(ABSENT if step is None else f"{1000 * step:.2f}")
+    if found.result.failed:
+        cells.append(f"{row.finished} of {row.finished + row.failed}")
+    return cells
 
 
-def _figure(spread: Spread, decimals: int) -> str:
-    mean = f"{spread.mean:.{decimals}f}"
-    return mean if spread.deviation is None else f"{mean} ± {spread.deviation:.{decimals}f}"
+def gain(row: Row) -> str:
+    """Delta-m in per cent."""
+    return ABSENT if row.gain_percent is None else estimated(row.gain_percent, 1, sign=not row.variant.is_baseline)
 
 
-def _arrow(measure: Measure) -> str:
+def arrow(measure: Measure) -> str:
+    """Which direction is better."""
     return {True: " ↑", False: " ↓", None: ""}[measure.higher_is_better]
+
+
+def _legend(found: Findings, more: int) -> str:
+    seeds = found.result.seeds
+    over = "1 seed" if seeds == 1 else f"mean ± half the 95 % interval over {seeds} seeds"
+    words = f"Test data, {over}; the epoch of each run was chosen on validation data."
+    if found.has_baselines:
+        words += " Δm: mean relative gain over each task alone with the same trunk."
+    return words + (f" results.json has {counted(more, 'more task')}." if more > 0 else "")
