@@ -1,21 +1,26 @@
-"""Figures and names as the table and the picture write them.
+"""Figures, names and comparisons as the table and the report write them.
 
 short("timm:vit_tiny_patch16_224", 16)      # "timm:vi…ch16_224"
 number(63_100), duration(0.00306)           # "63.1k", "3.06 ms"
+compared(found, "A", "B", 3)                # "A is better than B by 0.012 [0.004, 0.020], p = 0.010"
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
-from mtlkit.bench.result import Spread
+from mtlkit.bench.statistics import Difference, Estimate
+from mtlkit.errors import printable
 
+ABSENT = "–"
 _MAX_DECIMALS = 6
+_HUGE = 1e7
 
 
 def short(name: str, letters: int) -> str:
-    """A long name without its middle: both its start and the end of a model's name tell trunks apart."""
+    """A long name without its middle: both its start and the end of a model's name tell variants apart."""
     if len(name) <= letters:
         return name
     head = (letters - 1) // 2
@@ -27,22 +32,90 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def isolated(name: str) -> str:
+    """A name within a sentence: what isn't printable is escaped, and letters that run to the left turn nothing else."""
+    text = printable(name)
+    return text if text.isascii() else f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
+
+
 def number(value: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
             return f"{value / size:.3g}{unit}"
-    return f"{value:.0f}"
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def size(count: float) -> str:
+    """Bytes: "1.5 MB"."""
+    amount = number(count)
+    return f"{amount[:-1]} {amount[-1]}B" if amount[-1].isalpha() else f"{amount} B"
 
 
 def duration(seconds: float) -> str:
+    """ "3.06 ms", "12.5 s", "2 min 05 s", "3 h 20 min"."""
+    if seconds >= 3600:
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours:,} h {minutes:02} min"
+    if seconds >= 99.95:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02} s"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
-def decimals_for(spreads: Sequence[Spread]) -> int:
-    """So many that the largest deviation has two digits, or the largest mean four where there is none; 0 to 6."""
-    deviations = [s.deviation for s in spreads if s.deviation and math.isfinite(s.deviation)]
-    means = [abs(s.mean) for s in spreads if s.mean and math.isfinite(s.mean)]
-    if not deviations and not means:
+def decimals_for(estimates: Sequence[Estimate]) -> int:
+    """So many that the middle one of the intervals has two digits, or the largest mean four without any; 0 to 6.
+
+    Not the widest: of one that diverged, it would leave the others no digit.
+    """
+    halves = [one.half for one in estimates if one.half and math.isfinite(one.half)]
+    means = [abs(one.mean) for one in estimates if one.mean and math.isfinite(one.mean)]
+    if not halves and not means:
         return 1
-    digits, size = (2, max(deviations)) if deviations else (4, max(means))
-    return min(max(digits - 1 - math.floor(math.log10(size)), 0), _MAX_DECIMALS)
+    digits, middle = (2, median(halves)) if halves else (4, max(means))
+    return min(max(digits - 1 - math.floor(math.log10(middle)), 0), _MAX_DECIMALS)
+
+
+def figure(value: float | None, decimals: int, sign: bool = False) -> str:
+    """With so many decimals; of what is too large or too small for that, the power of ten; a true minus."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    mark = "+" if sign else ""
+    lost = value != 0 and decimals == _MAX_DECIMALS and abs(value) < 10**-_MAX_DECIMALS
+    text = f"{value:{mark}.2e}" if abs(value) >= _HUGE or lost else f"{value:{mark},.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def estimated(one: Estimate, decimals: int, sign: bool = False) -> str:
+    """ "0.989 ± 0.003", or the mean alone."""
+    mean = figure(one.mean, decimals, sign)
+    return mean if one.half is None else f"{mean} ± {figure(one.half, decimals)}"
+
+
+def probability(p: float) -> str:
+    """ "p = 0.012", "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def compared(found: Difference, first: str, second: str, decimals: int, unit: str = "") -> str:
+    """A comparison as a sentence. `unit` is "%" where the figures are shares, which are then written in hundredths."""
+    if found.p is None:
+        return f"{first} and {second} can't be compared: {found.why}"
+    times = 100 if unit == "%" else 1
+    gain, half = times * found.gain, None if found.half is None else times * found.half
+    unit = f" {unit}" if unit else ""
+    p = probability(found.p) + (" by sign flips" if found.test == "sign flips" else "")
+    if not found.shown:
+        by = f"{figure(gain, decimals, sign=True)}{unit}{_interval(gain, half, decimals)}"
+        return f"no difference between {first} and {second} is shown: {by}, {p}"
+    better, worse = (first, second) if gain > 0 else (second, first)
+    by = f"{figure(abs(gain), decimals)}{unit}{_interval(abs(gain), half, decimals)}"
+    return f"{better} is better than {worse} by {by}, {p}"
+
+
+def _interval(middle: float, half: float | None, decimals: int) -> str:
+    return "" if half is None else f" [{figure(middle - half, decimals)}, {figure(middle + half, decimals)}]"

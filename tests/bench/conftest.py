@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+
+from mtlkit.bench.result import Conflicts, Measure, Result, Run, Variant
+from mtlkit.spec import check_spec, name_fault
 
 TINY: dict[str, Any] = {
     "bench": {
@@ -70,3 +74,113 @@ def linear_file(bench_file: Callable[..., Path]) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def made_result(
+    trunks: Sequence[str] = ("cnn",),
+    sharings: Sequence[str] = ("hard", "mmoe"),
+    balancers: Sequence[str] = ("sum", "upgrad"),
+    tasks: Sequence[str] = ("left", "right", "ink"),
+    seeds: int = 3,
+    epochs: int = 6,
+    baselines: bool = True,
+    failing: str = "",
+    draw: int = 0,
+) -> Result:
+    """A result as a bench would find it. The last task is better where lower; figures are drawn at random."""
+    measures = {task: Measure("accuracy", higher_is_better=True) for task in tasks[:-1]}
+    measures[tasks[-1]] = Measure("mae", higher_is_better=False)
+    random, variants, runs = Random(draw), {}, []
+    for trunk in trunks:
+        kinds = [(sharing, balancer) for sharing in sharings for balancer in balancers]
+        for number, (sharing, balancer) in enumerate([*([(None, None)] * baselines), *kinds]):
+            parts = [trunk, "single"] if sharing is None else [trunk, sharing, balancer]
+            variant = Variant(
+                "/".join(str(part) for part in parts),
+                trunk,
+                sharing,
+                balancer,
+                made_spec(tasks, sharing if sharing in SCHEMES else "hard"),
+                {"epochs": epochs},
+                parameters=1000 * (3 if sharing is None else 1 + number),
+                flops=2e6 * (1 + number),
+                step_bytes=2**20 * (1 + number),
+            )
+            variants[variant.name] = variant
+            level = random.uniform(-0.02, 0.02)
+            for seed in range(seeds):
+                for task in tasks if sharing is None else [None]:
+                    runs.append(_made_run(variant, seed, task, measures, epochs, level, random, failing))
+    return Result(
+        file={
+            "bench": {"seeds": seeds, "trunks": dict.fromkeys(trunks)},
+            "data": {"type": "digits", "train": 1000},
+            "train": {"batch_size": 64, "optimizer": {"type": "adam", "lr": 0.003}},
+        },
+        command="mtlkit bench bench.toml",
+        measures=measures,
+        examples={"train": 1000, "valid": 200, "test": 200},
+        variants=variants,
+        runs=runs,
+        conflicts={name: _made_conflicts(tasks, random) for name, one in variants.items() if not one.is_baseline},
+        date="2026-11-29T03:00:00+00:00",
+    )
+
+
+SCHEMES = ("hard", "mmoe", "cgc", "none")
+
+
+def made_spec(tasks: Sequence[str], sharing: str) -> dict[str, Any]:
+    spec = {"input": [12], "encoder": {"type": "mlp", "hidden": [8]}, "sharing": sharing}
+    names = [f"task {index}" if name_fault(name) else name for index, name in enumerate(tasks)]
+    return check_spec({**spec, "tasks": {name: {"outputs": 2} for name in names}})
+
+
+def _made_run(
+    variant: Variant,
+    seed: int,
+    task: str | None,
+    measures: dict[str, Measure],
+    epochs: int,
+    level: float,
+    random: Random,
+    failing: str,
+) -> Run:
+    if variant.name == failing:
+        return Run(variant.name, seed, task, failed="RuntimeError: out of <luck>")
+
+    def scores(progress: float) -> dict[str, dict[str, float]]:
+        found = {}
+        for number, (name, measure) in enumerate(measures.items()):
+            good = 0.9 + level - 0.3 * (1 - progress) ** 2 + 0.004 * random.gauss(0, 1) + 0.01 * number
+            figures = {measure.metric: good if measure.higher_is_better else 1.2 - good, "loss": 1.5 - good}
+            if task in (None, name):
+                found[name] = figures
+        return found
+
+    records = [
+        {"epoch": epoch, "train": {}, "valid": scores(epoch / epochs), "seconds": 1.0} for epoch in range(1, epochs + 1)
+    ]
+    return Run(
+        variant.name,
+        seed,
+        task,
+        steps=16 * epochs,
+        seconds=16 * epochs * 0.002,
+        seconds_per_step=0.002 + 0.0001 * random.random(),
+        best_epoch=epochs,
+        test=scores(1.0),
+        epochs=records,
+    )
+
+
+def _made_conflicts(tasks: Sequence[str], random: Random) -> Conflicts:
+    cosine: list[list[float | None]] = [[1.0 if a == b else random.uniform(-0.9, 0.9) for b in tasks] for a in tasks]
+    cosine[0][-1] = None
+    rate: list[list[float | None]] = [[None if c is None else (1 - c) / 2 for c in row] for row in cosine]
+    return Conflicts(list(tasks), cosine, rate)
+
+
+@pytest.fixture
+def made() -> Callable[..., Result]:
+    return made_result

@@ -1,0 +1,162 @@
+"""A result in words, as one would tell a colleague: which is best, what is shown, and what is not.
+
+    answer = answered(found)
+    answer.headline      # "cnn/mmoe/upgrad is the best of 9 variants: +3.1 ± 0.9 % over training each task alone"
+    answer.points        # "It is shown to be better than 5 of the 8 others. ...", ...
+    answer.tasks         # "left: cnn/mmoe/upgrad is best, accuracy 0.989 ± 0.003. ...", ...
+
+What is not shown is said as plainly as what is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mtlkit.bench.findings import Findings, Row
+from mtlkit.bench.statistics import Difference
+from mtlkit.bench.wording import compared, counted, decimals_for, estimated, figure, isolated, listed
+
+_FEW_SEEDS = 5
+_MOST_NAMES = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sentence, what is to be known of it, and a sentence for each task."""
+
+    headline: str
+    points: list[str]
+    tasks: list[str]
+
+
+def answered(found: Findings) -> Answer:
+    """The answer that a result gives."""
+    points = [*_against_others(found), *_against_alone(found), *_cost(found), *_limits(found)]
+    return Answer(_headline(found), points, [_of_task(found, task) for task in found.result.measures])
+
+
+def _headline(found: Findings) -> str:
+    number = len(found.result.compared)
+    if found.best is None:
+        whys = {row.gain.why for row in found.rows if not row.variant.is_baseline and row.gain.why}
+        why = next(iter(whys), "no run gave figures of every task") if number else "no variant is compared"
+        return f"Nothing can be ranked: {why}"
+    row = found.row(found.best)
+    name = isolated(found.best)
+    first = f"{name} is the best of {number} variants" if number > 1 else name
+    if found.by == "gain" and row.gain_percent is not None:
+        return f"{first}: {estimated(row.gain_percent, 1, sign=True)} % over training each task alone"
+    return f"{first}: mean rank {figure(row.rank, 2)} of {len(found.rows)}" if number > 1 else first
+
+
+def _against_others(found: Findings) -> Iterator[str]:
+    if not found.others:
+        return
+    better = [name for name, one in found.others.items() if one.shown and one.gain > 0]
+    worse = [name for name, one in found.others.items() if one.shown and one.gain < 0]
+    same = [name for name, one in found.others.items() if one.p is not None and not one.shown]
+    untested = [one.why for one in found.others.values() if one.p is None]
+    count = len(found.others)
+    if not better and not same and not worse:
+        yield f"No difference can be tested: {untested[0]}."
+        return
+    if better:
+        whole = "the other variant" if count == 1 else f"all {count} others"
+        whom = whole if len(better) == count else f"{len(better)} of the {count} others"
+        yield f"It is shown to be better than {whom} in the mean over tasks."
+    else:
+        whom = "the other variant" if count == 1 else f"any of the {count} others"
+        yield f"It is not shown to be better than {whom} in the mean over tasks."
+    if worse:
+        yield f"It is shown to be worse in the mean over tasks than {_some(worse)}, whose ranks vary more."
+    if same and better:
+        yield f"No difference is shown between it and {_some(same)}."
+    if untested:
+        yield f"{counted(len(untested), 'comparison')} could not be made: {untested[0]}."
+    near = min(same or better or worse, key=lambda name: abs(found.others[name].gain))
+    yield f"Nearest: {_compared(found.others[near], found.best or '', near)}."
+
+
+def _against_alone(found: Findings) -> Iterator[str]:
+    if not found.alone:
+        if not found.has_baselines:
+            yield "No task was trained alone, so that nothing says whether sharing helps."
+        return
+    tested = {name: one for name, one in found.alone.items() if one.p is not None}
+    if not tested:
+        yield f"Against training each task alone nothing can be tested: {next(iter(found.alone.values())).why}."
+        return
+    better = [name for name, one in tested.items() if one.shown and one.gain > 0]
+    worse = [name for name, one in tested.items() if one.shown and one.gain < 0]
+    rest = len(found.alone) - len(better) - len(worse)
+    start = f"{_some(better)} {_is(better)} shown to be better" if better else "No variant is shown to be better"
+    yield f"{start} than training each task alone with the same trunk."
+    if worse:
+        yield f"{_some(worse)} {_is(worse)} shown to be worse than training each task alone."
+    if rest and (better or worse):
+        yield f"Of the other {rest} no difference from training each task alone is shown."
+
+
+def _cost(found: Findings) -> Iterator[str]:
+    alone = None if found.best is None else found.result.baseline_of(found.best)
+    if found.best is None or alone is None:
+        return
+    mine, other = found.row(found.best).cost, found.row(alone).cost
+    ratios = [f"{mine.parameters / other.parameters:.2g} times the parameters"] if other.parameters else []
+    if mine.seconds and other.seconds:
+        ratios.append(f"{mine.seconds / other.seconds:.2g} times the training time")
+    if ratios:
+        yield f"It takes {listed(ratios)} of training each task alone."
+
+
+def _limits(found: Findings) -> Iterator[str]:
+    result = found.result
+    if 1 < result.seeds < _FEW_SEEDS:
+        yield f"{counted(result.seeds, 'seed')} show large differences only; more seeds may show smaller ones."
+    left_out = [task for task, measure in result.measures.items() if measure.higher_is_better is None]
+    if left_out:
+        yield f"Left out of gains and ranks, since nobody knows which direction is better: {_some(left_out)}."
+    unknown = [row.variant.name for row in found.rows if row.gain.why and not row.variant.is_baseline]
+    if unknown and found.has_baselines:
+        yield f"Δm is undefined for {_some(unknown)}: {found.row(unknown[0]).gain.why}."
+    if result.failed:
+        yield f"{len(result.failed)} of {counted(len(result.runs), 'run')} failed, and their figures are missing."
+
+
+def _of_task(found: Findings, task: str) -> str:
+    measure, name = found.result.measures[task], isolated(task)
+    rows = {row.variant.name: row for row in found.rows}
+    best = next((row for row in found.rows if row.tasks[task].is_best), None)
+    if best is None:
+        unknown = measure.higher_is_better is None
+        why = "which direction is better is not known" if unknown else "no variant has a figure"
+        return f"{name}: {why}."
+    decimals = decimals_for([row.tasks[task].estimate for row in rows.values()])
+    words = [f"{name}: {isolated(best.variant.name)} is best, {measure.metric} {_estimated(best, task, decimals)}"]
+    same = sum(row.tasks[task].like_best for row in rows.values())
+    if same:
+        words.append(f"from {counted(same, 'other')} it is not shown to differ")
+    alone = found.result.baseline_of(best.variant.name)
+    versus = rows[alone].tasks[task].versus if alone is not None and alone != best.variant.name else None
+    if versus is not None and alone is not None:
+        words.append(_compared(versus, best.variant.name, alone, decimals, ""))
+    return "; ".join(words) + "."
+
+
+def _estimated(row: Row, task: str, decimals: int) -> str:
+    return estimated(row.tasks[task].estimate, decimals)
+
+
+def _compared(one: Difference, first: str, second: str, decimals: int = 1, unit: str = "%") -> str:
+    return compared(one, isolated(first), isolated(second), decimals, unit)
+
+
+def _some(names: list[str]) -> str:
+    if len(names) <= _MOST_NAMES:
+        return listed([isolated(name) for name in names])
+    return listed([*(isolated(name) for name in names[: _MOST_NAMES - 1]), f"{len(names) - _MOST_NAMES + 1} more"])
+
+
+def _is(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -1,0 +1,267 @@
+"""What figures of a few seeds say: intervals, paired comparisons, relative gains, ranks and the Pareto front.
+
+    estimate([0.98, 0.99, 0.97])                    # 0.98 ± 0.025: the mean and its 95 % interval
+    scores = {"a": {0: 0.91, 1: 0.93, 2: 0.92}, "b": {0: 0.90, 1: 0.91, 2: 0.91}}      # by seed
+    compare(scores, "a", higher=True)["b"]          # how much better "a" is, with its interval and p
+    relative_gain(tasks, baseline, higher)          # delta-m of Maninis et al.
+    front({"a": (0.92, 10.0), "b": (0.91, 12.0)})   # ["a"]: who is not beaten in both quality and cost
+
+Scores of one seed belong together: its runs saw the same data in the same order. A figure that is NaN is not averaged
+away; what depends on it is unknown, and says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from mtlkit.data.extra import bench_extra
+from mtlkit.errors import shown
+
+LEVEL = 0.05
+"""A difference is shown where p is below this; intervals hold 1 - LEVEL."""
+
+# Figures of a metric come in single precision: what spreads less than this, relative to them, does not spread.
+_ROUNDING = 1e-6
+# With fewer pairs a test of normality sees nothing; with this p it is beyond doubt.
+_ENOUGH_FOR_NORMALITY, _NOT_NORMAL = 8, 0.01
+# All flips of so many signs are tried; of more, as many at random.
+_MOST_SIGNS = 14
+
+Scores = Mapping[int, float]
+"""A figure by seed."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        mean: NaN where a figure is undefined or there is none.
+        half: half the width of the 95 % interval of Student's t around it; None of one seed, or of NaN.
+        seeds: how many.
+    """
+
+    mean: float
+    half: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one is than another, on the same seeds.
+
+    Attributes:
+        gain: the mean difference, above 0 where the first is better; NaN where it is unknown.
+        half: half the width of its 95 % interval by Student's t, of this comparison alone; None where there is none.
+        p: two-sided, corrected for the number of comparisons; None where nothing can be tested.
+        test: "t", or "sign flips" where the assumptions of t fail; "" where nothing can be tested.
+        seeds: how many pairs.
+        why: why nothing can be tested, or "".
+    """
+
+    gain: float
+    half: float | None
+    p: float | None
+    test: str
+    seeds: int
+    why: str = ""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the two are shown to differ."""
+        return self.p is not None and self.p < LEVEL
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The mean relative gain over a baseline.
+
+    Attributes:
+        by_seed: of each seed that has all figures; empty where it is undefined.
+        left_out: tasks of which nobody knows which direction is better.
+        why: why it is undefined, or "".
+    """
+
+    by_seed: dict[int, float]
+    left_out: tuple[str, ...] = ()
+    why: str = ""
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of some figures with its 95 % interval, by Student's t."""
+    if not values or not all(map(math.isfinite, values)):
+        return Estimate(math.nan, None, len(values))
+    return Estimate(fmean(values), _half(values), len(values))
+
+
+def difference(mine: Scores, other: Scores, higher: bool) -> Difference:
+    """How much better `mine` is than `other`, on the seeds that both have: a paired t-test.
+
+    Where its assumptions fail, all flips of the differences' signs are compared instead (Fisher's exact test), and
+    there is no interval: where the differences don't spread at all, as of accuracies on few examples, and where of 8 or
+    more the test of Shapiro and Wilk says with p < 0.01 that they are not normal. Of n pairs such a p is at least
+    2 / 2^n.
+    """
+    seeds = sorted(mine.keys() & other.keys())
+    figures = [*(mine[seed] for seed in seeds), *(other[seed] for seed in seeds)]
+    if not seeds or not all(map(math.isfinite, figures)):
+        return Difference(math.nan, None, None, "", len(seeds), "a figure is undefined" if seeds else "no common seed")
+    sign = 1 if higher else -1
+    floor = _ROUNDING * max(map(abs, figures))
+    found = [sign * (mine[seed] - other[seed]) for seed in seeds]
+    found = [0.0 if abs(d) <= floor else d for d in found]
+    if len(found) < 2:
+        return Difference(fmean(found), None, None, "", 1, "one seed is too few")
+    if stdev(found) <= floor or _is_not_normal(found):
+        return Difference(fmean(found), None, _flipped(found), "sign flips", len(found))
+    t = abs(fmean(found)) / (stdev(found) / math.sqrt(len(found)))
+    p = 2 * float(_stats().t.sf(t, len(found) - 1))
+    return Difference(fmean(found), _half(found), p, "t", len(found))
+
+
+def compare(scores: Mapping[str, Scores], reference: str, higher: bool) -> dict[str, Difference]:
+    """How much better the reference is than each other one; p by Holm's correction for the number of comparisons.
+
+    A reference that was chosen for its figures, such as the `best`, seems a little better than it is; one that was
+    named beforehand does not.
+    """
+    found = {name: difference(scores[reference], other, higher) for name, other in scores.items() if name != reference}
+    return corrected(found)
+
+
+def corrected(found: Mapping[str, Difference]) -> dict[str, Difference]:
+    """The same with every p corrected for the number of tests among them, by Holm."""
+    tested = {name: one.p for name, one in found.items() if one.p is not None}
+    adjusted = dict(zip(tested, holm([*tested.values()]), strict=True))
+    return {name: replace(one, p=adjusted.get(name)) for name, one in found.items()}
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's correction (1979): the smallest p times their number, the next times one less, never falling, to 1."""
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def best(scores: Mapping[str, Scores], higher: bool) -> str | None:
+    """The one with the best mean, of those with the most seeds and no undefined figure; None where there is none."""
+    means = {name: estimate([*by_seed.values()]) for name, by_seed in scores.items()}
+    known = {name: one for name, one in means.items() if math.isfinite(one.mean)}
+    most = max((one.seeds for one in known.values()), default=0)
+    full = {name: one.mean for name, one in known.items() if one.seeds == most}
+    return (max if higher else min)(full, key=full.__getitem__, default=None)
+
+
+def relative_gain(
+    scores: Mapping[str, Scores], baseline: Mapping[str, Scores], higher: Mapping[str, bool | None]
+) -> Gain:
+    """Delta-m (Maninis et al. 2019; Vandenhende et al. 2021): the mean over tasks of the relative gain, by seed.
+
+    Of a task it is (M - B) / |mean of B over seeds|, with its sign turned where lower is better. The division is by the
+    mean so that the mean over seeds is the gain of the means, and by its size so that a negative score may improve. It
+    is undefined where the baseline is 0 or its sign changes over seeds: then nothing is relative to it.
+
+    Args:
+        scores, baseline: by task and seed.
+        higher: by task, whether higher is better; None where nobody knows, which leaves the task out.
+    """
+    tasks = [task for task, direction in higher.items() if direction is not None]
+    left_out = tuple(task for task in higher if task not in tasks)
+    if not tasks:
+        return Gain({}, left_out, "of no task it is known which direction is better")
+    for task in tasks:
+        base = [*baseline.get(task, {}).values()]
+        if not base:
+            return Gain({}, left_out, f"the baseline of {shown(task)} has no figure")
+        if not all(map(math.isfinite, base)):
+            return Gain({}, left_out, f"the baseline of {shown(task)} is undefined")
+        if min(base) <= 0 <= max(base):
+            return Gain({}, left_out, f"the baseline of {shown(task)} is 0 or changes its sign")
+    seeds = sorted(set.intersection(*({*scores.get(task, {})} & {*baseline[task]} for task in tasks)))
+    by_seed = {
+        # No fmean: of gains too large in both directions it would raise.
+        seed: sum(
+            (1 if higher[task] else -1)
+            * (scores[task][seed] - baseline[task][seed])
+            / abs(fmean(baseline[task].values()))
+            for task in tasks
+        )
+        / len(tasks)
+        for seed in seeds
+    }
+    if not seeds:
+        return Gain({}, left_out, "no seed has figures of all tasks")
+    if not all(map(math.isfinite, by_seed.values())):
+        return Gain({}, left_out, "a figure is undefined, or too large beside the baseline")
+    return Gain(by_seed, left_out)
+
+
+def mean_rank(values: Mapping[str, Mapping[str, float]], higher: Mapping[str, bool | None]) -> dict[str, float]:
+    """The mean over tasks of the rank, 1 the best and ties averaged, of those with a figure of every task.
+
+    Args:
+        values: by task and name.
+        higher: as in `relative_gain`.
+    """
+    tasks = [task for task in values if higher[task] is not None]
+    names = [name for name in (values[tasks[0]] if tasks else ()) if all(_is_known(values[t], name) for t in tasks)]
+    ranks: dict[str, list[float]] = {name: [] for name in names}
+    for task in tasks:
+        sign = 1 if higher[task] else -1
+        signed = {name: sign * values[task][name] for name in names}
+        for name, value in signed.items():
+            better = sum(other > value for other in signed.values())
+            equal = sum(other == value for other in signed.values())
+            ranks[name].append(better + (equal + 1) / 2)
+    return {name: fmean(found) for name, found in ranks.items()}
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The Pareto front, the cheapest first: those that no other equals in quality and cost and beats in one of them.
+
+    Args:
+        points: quality, of which more is better, and cost, of which less is.
+    """
+    known = {name: point for name, point in points.items() if all(map(math.isfinite, point))}
+
+    def dominated(quality: float, cost: float) -> bool:
+        return any(q >= quality and c <= cost and (q, c) != (quality, cost) for q, c in known.values())
+
+    return sorted((name for name, point in known.items() if not dominated(*point)), key=lambda name: known[name][1])
+
+
+def _half(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    return float(_stats().t.ppf(1 - LEVEL / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+
+
+def _is_known(values: Mapping[str, float], name: str) -> bool:
+    return math.isfinite(values.get(name, math.nan))
+
+
+def _is_not_normal(found: Sequence[float]) -> bool:
+    return len(found) >= _ENOUGH_FOR_NORMALITY and _stats().shapiro(found).pvalue < _NOT_NORMAL
+
+
+def _flipped(found: Sequence[float]) -> float:
+    """The share of flips of signs whose sum is at least as far from 0 as that of the differences as they are."""
+    if len(found) <= _MOST_SIGNS:
+        bits = np.arange(2 ** len(found))[:, None] >> np.arange(len(found)) & 1  # [2^n, n]
+        sums = (1 - 2 * bits) @ np.asarray(found)
+    else:
+        flips = np.random.default_rng(0).choice((-1, 1), (2**_MOST_SIGNS - 1, len(found)))
+        sums = np.append(flips @ np.asarray(found), sum(found))
+    return float(np.mean(np.abs(sums) >= abs(sum(found)) * (1 - 1e-9)))
+
+
+def _stats() -> Any:
+    return bench_extra("scipy.stats", "the comparison of what a bench found")

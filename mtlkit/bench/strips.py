@@ -1,0 +1,72 @@
+"""The geometry of the strips: a task's scores of each variant on one line, seeds, mean and interval.
+
+ticks, strip_of = strips(found, "left")
+strip_of["cnn/hard/sum"].mean      # 43.2: per cent of the strip's width, however wide it is drawn
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtlkit.bench.findings import Cell, Findings
+from mtlkit.bench.scale import Axis, Tick
+from mtlkit.bench.wording import ABSENT, decimals_for, estimated, figure
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A variant's scores of one task, as places in per cent of the strip's width.
+
+    `mean` is None where it is unknown, `low` and `high` where there is no interval, `alone` where there is no baseline.
+    `beyond` is "‹" or "›" where the mean is outside of the strip.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    seeds: list[float]
+    alone: float | None
+    beyond: str
+    title: str
+
+
+def strips(found: Findings, task: str) -> tuple[tuple[Tick, ...], dict[str, Strip]]:
+    """The ticks of a task's strips, and the strip of each variant."""
+    cells = {row.variant.name: row.tasks[task] for row in found.rows}
+    values = [value for cell in cells.values() for value in cell.by_seed.values() if math.isfinite(value)]
+    if not values:
+        return (), {name: Strip(None, None, None, [], None, "", "no figure") for name in cells}
+    axis = _strip_axis(values, [cell for cell in cells.values() if math.isfinite(cell.estimate.mean)])
+    decimals = decimals_for([cell.estimate for cell in cells.values()])
+    drawn = {}
+    for name, cell in cells.items():
+        alone = found.result.baseline_of(name)
+        base = math.nan if alone is None or alone == name else cells[alone].estimate.mean
+        drawn[name] = _strip(cell, axis, decimals, base)
+    return axis.ticks, drawn
+
+
+def _strip_axis(values: Sequence[float], cells: Sequence[Cell]) -> Axis:
+    """As wide as the seeds, and wider for intervals, but not much: those of two seeds can be ten times as wide."""
+    seeds = Axis.of(values, 3)
+    room = 0.4 * (seeds.high - seeds.low)
+    ends = [c.estimate.mean + side * (c.estimate.half or 0) for c in cells for side in (-1, 1)]
+    ends = [min(max(end, seeds.low - room), seeds.high + room) for end in ends]
+    return Axis.of([min([seeds.low, *ends]), max([seeds.high, *ends])], 3, pad=0.08)
+
+
+def _strip(cell: Cell, axis: Axis, decimals: int, alone: float) -> Strip:
+    def place(value: float) -> float:
+        return 100 * min(max(axis.at(value), 0.015), 0.985)
+
+    base = place(alone) if math.isfinite(alone) and axis.within(alone) else None
+    title = estimated(cell.estimate, decimals) + (f", alone {figure(alone, decimals)}" if math.isfinite(alone) else "")
+    seeds = [place(value) for value in cell.by_seed.values() if math.isfinite(value) and axis.within(value)]
+    mean, half = cell.estimate.mean, cell.estimate.half
+    if not math.isfinite(mean):
+        return Strip(None, None, None, seeds, base, "", title if cell.by_seed else ABSENT)
+    beyond = "" if axis.within(mean) else "‹" if mean < axis.low else "›"
+    low, high = (None, None) if half is None else (place(mean - half), place(mean + half))
+    return Strip(place(mean), low, high, seeds, base, beyond, title)
