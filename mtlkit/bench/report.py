@@ -46,8 +46,8 @@ _METHOD = (
     "p is corrected by Holm for the number of comparisons: in a task those of all variants with its best, over tasks "
     "those with the best variant, and those with training each task alone. A difference is shown where p < 0.05. The "
     "best was chosen by the same figures, so that its lead is a little too large.",
-    "Δm is the mean over tasks of (M − B) / |mean of B over seeds|, its sign turned where lower is better, by seed; B is "
-    "the score of the task trained alone with the same trunk (Maninis et al. 2019, Vandenhende et al. 2021). It is "
+    "Δm is the mean over tasks of (M − B) / |mean of B over seeds|, its sign turned where lower is better, by seed; B "
+    "is the score of the task trained alone with the same trunk (Maninis et al. 2019, Vandenhende et al. 2021). It is "
     "undefined where B is 0 or changes its sign. Two variants are compared over tasks in the same way, one being the "
     "other's baseline.",
     "The mean rank is over tasks, 1 the best and ties averaged, of all variants with a figure of every task.",

@@ -64,7 +64,7 @@ def _title(run: Run) -> str:
 def _axes(result: Result) -> list[str]:
     """What varies, of trunk, sharing and balancer; the whole name where none does."""
     every = result.variants.values()
-    seen = {
+    seen: dict[str, set[str | None]] = {
         "trunk": {variant.trunk for variant in every},
         "sharing": {variant.sharing for variant in every},
         "balancer": {variant.balancer for variant in every if not variant.is_baseline},
