@@ -32,7 +32,7 @@ class Answer:
 
 def answered(found: Findings) -> Answer:
     """The answer that a result gives."""
-    points = [*_against_others(found), *_against_alone(found), *_cost(found), *_limits(found)]
+    points = [*_by_task(found), *_against_others(found), *_against_alone(found), *_cost(found), *_limits(found)]
     return Answer(_headline(found), points, [_of_task(found, task) for task in found.result.measures])
 
 
@@ -44,10 +44,34 @@ def _headline(found: Findings) -> str:
         return f"Nothing can be ranked: {why}"
     row = found.row(found.best)
     name = isolated(found.best)
-    first = f"{name} is the best of {number} variants" if number > 1 else name
+    clear = all(one.shown and one.gain > 0 for one in found.others.values())
+    first = f"{name} is the best of {number} variants" if clear else f"{name} leads {number} variants, no clear best"
+    first = first if number > 1 else name
     if found.by == "gain" and row.gain_percent is not None:
         return f"{first}: {estimated(row.gain_percent, 1, sign=True)} % over training each task alone"
     return f"{first}: mean rank {figure(row.rank, 2)} of {len(found.rows)}" if number > 1 else first
+
+
+def _by_task(found: Findings) -> Iterator[str]:
+    """Who is best where: a mean over tasks hides it."""
+    tasks: dict[str, list[str]] = {}
+    for task in found.result.measures:
+        for row in found.rows:
+            if row.tasks[task].is_best:
+                tasks.setdefault(row.variant.name, []).append(task)
+    if found.best is None or len(found.rows) < 2 or len(found.result.measures) < 2:
+        return
+    if [*tasks] == [found.best]:
+        yield "It is best in every task."
+        return
+    most = sorted(tasks, key=lambda name: -len(tasks[name]))
+    words = [f"{isolated(name)} in {_tasks(tasks[name])}" for name in most[:_MOST_NAMES]]
+    words += [f"{len(most) - _MOST_NAMES} more in the rest"] * (len(most) > _MOST_NAMES)
+    yield f"It is not best in every task: {listed(words)}."
+
+
+def _tasks(tasks: list[str]) -> str:
+    return listed([isolated(task) for task in tasks]) if len(tasks) < _MOST_NAMES else f"{len(tasks)} tasks"
 
 
 def _against_others(found: Findings) -> Iterator[str]:
@@ -69,13 +93,14 @@ def _against_others(found: Findings) -> Iterator[str]:
         whom = "the other variant" if count == 1 else f"any of the {count} others"
         yield f"It is not shown to be better than {whom} in the mean over tasks."
     if worse:
-        yield f"It is shown to be worse in the mean over tasks than {_some(worse)}, whose ranks vary more."
+        yield f"It is shown to be worse by seed than {_some(worse)}, which its means hide."
     if same and better:
-        yield f"No difference is shown between it and {_some(same)}."
+        yield f"It is not shown to differ from {_some(same)}."
     if untested:
         yield f"{counted(len(untested), 'comparison')} could not be made: {untested[0]}."
     near = min(same or better or worse, key=lambda name: abs(found.others[name].gain))
-    yield f"Nearest: {_compared(found.others[near], found.best or '', near)}."
+    decimals, unit = (1, "%") if found.by == "gain" else (2, "ranks")
+    yield f"Nearest: {_compared(found.others[near], found.best or '', near, decimals, unit)}."
 
 
 def _against_alone(found: Findings) -> Iterator[str]:
@@ -107,7 +132,7 @@ def _cost(found: Findings) -> Iterator[str]:
     if mine.seconds and other.seconds:
         ratios.append(f"{mine.seconds / other.seconds:.2g} times the training time")
     if ratios:
-        yield f"It takes {listed(ratios)} of training each task alone."
+        yield f"{isolated(found.best)} takes {listed(ratios)} of training each task alone."
 
 
 def _limits(found: Findings) -> Iterator[str]:
@@ -136,7 +161,7 @@ def _of_task(found: Findings, task: str) -> str:
     words = [f"{name}: {isolated(best.variant.name)} is best, {measure.metric} {_estimated(best, task, decimals)}"]
     same = sum(row.tasks[task].like_best for row in rows.values())
     if same:
-        words.append(f"from {counted(same, 'other')} it is not shown to differ")
+        words.append(f"{counted(same, 'other')} {'is' if same == 1 else 'are'} not shown to differ")
     alone = found.result.baseline_of(best.variant.name)
     versus = rows[alone].tasks[task].versus if alone is not None and alone != best.variant.name else None
     if versus is not None and alone is not None:
@@ -148,7 +173,7 @@ def _estimated(row: Row, task: str, decimals: int) -> str:
     return estimated(row.tasks[task].estimate, decimals)
 
 
-def _compared(one: Difference, first: str, second: str, decimals: int = 1, unit: str = "%") -> str:
+def _compared(one: Difference, first: str, second: str, decimals: int, unit: str) -> str:
     return compared(one, isolated(first), isolated(second), decimals, unit)
 
 

@@ -7,7 +7,8 @@
     found.alone["cnn/hard/sum"]             # the same against training each task alone
 
 The table, the report and its files all read it from here. Variants are ranked by their mean relative gain over training
-each task alone where all have the same trunk, else by their mean rank: a gain over a weak baseline is no merit.
+each task alone where all have the same trunk, else by their mean rank: a gain over a weak baseline is no merit. They
+are compared by what they are ranked by.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class Findings:
         rows: of the variants, in the order of the bench file.
         by: "gain" or "rank", by which variants are ranked.
         best: the best of the variants that are no baselines.
-        others: how much better it is than each of these, as a mean relative gain over tasks.
-        alone: how much better each of these is than training each task alone with its trunk, likewise.
+        others: how much better it is than each of these, in gain or rank by seed.
+        alone: how much better each of these is than training each task alone with its trunk, in gain by seed.
     """
 
     result: Result
@@ -135,13 +136,12 @@ class Findings:
         same_trunk = len({variant.trunk for variant in result.variants.values()}) == 1
         by = "gain" if same_trunk and any(gains[name].by_seed for name in names) else "rank"
         first = _best_by_gain(names, gains) if by == "gain" else _best_by_rank(names, ranks, scores, higher)
-        over = {
-            name: relative_gain(scores[first], scores[name], higher)
-            for name in (names if first is not None else ())
-            if name != first and first is not None
-        }
+        qualities = {name: gain.by_seed for name, gain in gains.items()}
+        if by == "rank":
+            qualities = _ranks_by_seed([*ranks], scores, higher)
+        others = {} if first is None else compare({name: qualities.get(name, {}) for name in names}, first, higher=True)
         alone = {name: gains[name] for name in names if result.baseline_of(name) is not None}
-        return Findings(result, rows, by, first, _tested(over), _tested(alone))
+        return Findings(result, rows, by, first, others, _against_zero(alone))
 
     @property
     def has_baselines(self) -> bool:
@@ -198,7 +198,7 @@ def _percent(variant: Variant, gain: Gain) -> Estimate | None:
     return Estimate(0.0, None, found.seeds) if variant.is_baseline else found
 
 
-def _tested(gains: Mapping[str, Gain]) -> dict[str, Difference]:
+def _against_zero(gains: Mapping[str, Gain]) -> dict[str, Difference]:
     found = {
         name: difference(gain.by_seed, dict.fromkeys(gain.by_seed, 0.0), higher=True)
         if gain.by_seed
@@ -225,6 +225,19 @@ def _best_by_rank(
         return tied[0] if tied else None
     gains = {name: relative_gain(scores[name], scores[tied[0]], higher).by_seed.values() for name in tied}
     return max(tied, key=lambda name: fmean(gains[name]) if gains[name] else 0.0)
+
+
+def _ranks_by_seed(
+    names: Sequence[str], scores: Mapping[str, Mapping[str, dict[int, float]]], higher: Mapping[str, bool | None]
+) -> dict[str, dict[int, float]]:
+    """The mean rank below 0, so that more is better, in each seed that all of them have."""
+    seeds = set.intersection(*({*by_seed} for name in names for by_seed in scores[name].values())) if names else set()
+    found: dict[str, dict[int, float]] = {name: {} for name in names}
+    for seed in sorted(seeds):
+        values = {task: {name: scores[name][task][seed] for name in names} for task in higher}
+        for name, rank in mean_rank(values, higher).items():
+            found[name][seed] = -rank
+    return found
 
 
 def _cost(variant: Variant, runs: Sequence[Run]) -> Cost:

@@ -25,7 +25,7 @@ from mtlkit.bench.files import csv, latex, markdown
 from mtlkit.bench.findings import Findings
 from mtlkit.bench.plots import plots
 from mtlkit.bench.result import RULE, Conflicts, Result
-from mtlkit.bench.strips import Strip, strips
+from mtlkit.bench.strips import FEW_TASKS, Strip, strips
 from mtlkit.bench.table import arrow
 from mtlkit.bench.wording import ABSENT, counted, figure, isolated, listed, short
 from mtlkit.data.extra import bench_extra
@@ -37,6 +37,8 @@ _USE = "the report of a bench"
 
 # Of more, the rest are behind a click.
 _DRAWINGS, _HEATS = 3, 4
+# Letters of names that are not broken within a word; longer ones are cut in the middle where they head a row.
+_SHORT = 28
 
 _METHOD = (
     "Intervals are those of 95 % by Student's t over seeds; of one seed there is none.",
@@ -48,10 +50,10 @@ _METHOD = (
     "best was chosen by the same figures, so that its lead is a little too large.",
     "Δm is the mean over tasks of (M − B) / |mean of B over seeds|, its sign turned where lower is better, by seed; B "
     "is the score of the task trained alone with the same trunk (Maninis et al. 2019, Vandenhende et al. 2021). It is "
-    "undefined where B is 0 or changes its sign. Two variants are compared over tasks in the same way, one being the "
-    "other's baseline.",
+    "undefined where B is 0 or changes its sign.",
     "The mean rank is over tasks, 1 the best and ties averaged, of all variants with a figure of every task.",
-    "Variants are ranked by Δm where all have one trunk, else by mean rank.",
+    "Variants are ranked by Δm where all have one trunk, else by mean rank, and compared over tasks by the same, seed "
+    "by seed; ranks are then those in each seed that all have.",
     "Time is that of training steps without validation; that of a baseline is the sum over its tasks' models.",
 )
 
@@ -92,8 +94,10 @@ def _page(found: Findings, answer: Answer) -> str:
         lstrip_blocks=True,
     )
     # A name that runs to the left turns nothing around it.
-    environment.filters["name"] = lambda name: markup.Markup("<bdi>{}</bdi>").format(printable(str(name)))
-    environment.filters["short"] = short
+    short_or_not = {True: markup.Markup('<bdi class="short">{}</bdi>'), False: markup.Markup("<bdi>{}</bdi>")}
+    environment.filters["name"] = lambda name: short_or_not[len(name) <= _SHORT].format(printable(name))
+    environment.filters["short"] = lambda name, letters: short(printable(name), letters)
+    environment.filters["counted"] = counted
     environment.filters["printable"] = printable
     script, style = (markup.Markup((_TEMPLATES / f"report.{kind}").read_text("utf-8")) for kind in ("js", "css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -115,6 +119,9 @@ def _page(found: Findings, answer: Answer) -> str:
         columns=columns_of(found),
         table=table_of(found),
         strips=[_strips(found, task) for task in result.measures],
+        strip_width=15 if len(result.measures) <= FEW_TASKS else 10,
+        name_width=3 + 0.5 * min(_SHORT, max(map(len, result.variants), default=0)),
+        name_letters=_SHORT,
         styles=styles,
         panels=panels,
         grey=f"the other {grey}" if grey else "",

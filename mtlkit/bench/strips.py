@@ -14,6 +14,9 @@ from mtlkit.bench.findings import Cell, Findings
 from mtlkit.bench.scale import Axis, Tick
 from mtlkit.bench.wording import ABSENT, decimals_for, estimated, figure
 
+FEW_TASKS = 3
+"""Of no more tasks the strips are wide, and have room for more ticks."""
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -38,7 +41,8 @@ def strips(found: Findings, task: str) -> tuple[tuple[Tick, ...], dict[str, Stri
     values = [value for cell in cells.values() for value in cell.by_seed.values() if math.isfinite(value)]
     if not values:
         return (), {name: Strip(None, None, None, [], None, "", "no figure") for name in cells}
-    axis = _strip_axis(values, [cell for cell in cells.values() if math.isfinite(cell.estimate.mean)])
+    ticks = 3 if len(found.result.measures) <= FEW_TASKS else 2
+    axis = _strip_axis(values, [cell for cell in cells.values() if math.isfinite(cell.estimate.mean)], ticks)
     decimals = decimals_for([cell.estimate for cell in cells.values()])
     drawn = {}
     for name, cell in cells.items():
@@ -48,13 +52,13 @@ def strips(found: Findings, task: str) -> tuple[tuple[Tick, ...], dict[str, Stri
     return axis.ticks, drawn
 
 
-def _strip_axis(values: Sequence[float], cells: Sequence[Cell]) -> Axis:
+def _strip_axis(values: Sequence[float], cells: Sequence[Cell], ticks: int) -> Axis:
     """As wide as the seeds, and wider for intervals, but not much: those of two seeds can be ten times as wide."""
-    seeds = Axis.of(values, 3)
+    seeds = Axis.of(values, ticks)
     room = 0.4 * (seeds.high - seeds.low)
     ends = [c.estimate.mean + side * (c.estimate.half or 0) for c in cells for side in (-1, 1)]
     ends = [min(max(end, seeds.low - room), seeds.high + room) for end in ends]
-    return Axis.of([min([seeds.low, *ends]), max([seeds.high, *ends])], 3, pad=0.08)
+    return Axis.of([min([seeds.low, *ends]), max([seeds.high, *ends])], ticks, pad=0.08)
 
 
 def _strip(cell: Cell, axis: Axis, decimals: int, alone: float) -> Strip:

@@ -84,7 +84,9 @@ def figure(value: float | None, decimals: int, sign: bool = False) -> str:
     """With so many decimals; of what is too large or too small for that, the power of ten; a true minus."""
     if value is None or not math.isfinite(value):
         return ABSENT
-    mark = "+" if sign else ""
+    if round(value, decimals) == 0 and decimals < _MAX_DECIMALS:
+        value = 0.0  # what rounds to 0 has no sign
+    mark = "+" if sign and value else ""
     lost = value != 0 and decimals == _MAX_DECIMALS and abs(value) < 10**-_MAX_DECIMALS
     text = f"{value:{mark}.2e}" if abs(value) >= _HUGE or lost else f"{value:{mark},.{decimals}f}"
     return text.replace("-", "−")

@@ -63,6 +63,7 @@ def test_no_difference_is_said_plainly(made: Made) -> None:
     found = scored(made, {"cnn/single": BASE, "cnn/hard/sum": SLIGHT, "cnn/hard/upgrad": BASE})
     text = " ".join(answered(found).points)
     assert "It is not shown to be better than the other variant" in text
+    assert "leads 2 variants, no clear best: " in answered(found).headline
     assert "No variant is shown to be better than training each task alone" in text
     assert "3 seeds show large differences only" in text
 
@@ -92,6 +93,38 @@ def test_several_trunks_are_ranked_by_rank(made: Made) -> None:
     assert gains["mlp/hard/sum"] > gains["cnn/hard/sum"]  # over a weak baseline
     assert (found.by, found.best) == ("rank", "cnn/hard/sum")
     assert "mean rank 1.00 of 4" in answered(found).headline
+
+
+def test_a_mean_over_tasks_that_one_task_rules_is_no_contradiction(made: Made) -> None:
+    """One that wins two tasks by a little and loses the third by far leads by rank, and is compared by rank."""
+    narrow = [[0.99, 0.991, 0.992], [0.993, 0.992, 0.994], [0.12, 0.119, 0.121]]
+    even = [[0.985, 0.986, 0.984], [0.989, 0.988, 0.99], [0.06, 0.061, 0.059]]
+    last = [[0.95, 0.951, 0.952], [0.96, 0.961, 0.962], [0.05, 0.051, 0.049]]
+    scores = {"a/hard/sum": narrow, "b/hard/sum": even, "c/hard/sum": last}
+    found = scored(made, scores, trunks=["a", "b", "c"], baselines=False)
+    assert found.best == "a/hard/sum"
+    assert all(one.gain > 0 for one in found.others.values())
+    points = answered(found).points
+    assert points[0] == "It is not best in every task: a/hard/sum in left and right and c/hard/sum in ink."
+    assert not any("worse" in text for text in points)
+    # By seed the ranks are always the same: that is no proof from three seeds.
+    assert {one.test for one in found.others.values()} == {"sign flips"}
+    assert not any(one.shown for one in found.others.values())
+
+
+@pytest.mark.parametrize("draw", range(5))
+def test_the_best_is_never_behind_what_it_is_compared_by(made: Made, draw: int) -> None:
+    for arguments in ({}, {"trunks": ["mlp", "cnn"]}, {"baselines": False}):
+        found = Findings.of(made(draw=draw, epochs=1, seeds=4, **arguments))
+        assert all(one.gain >= 0 for one in found.others.values()) or found.by == "rank"
+        first = found.row(found.best or "")
+        compared = [row for row in found.rows if not row.variant.is_baseline]
+        assert found.quality(first) == max(found.quality(row) or -math.inf for row in compared)
+        if found.by == "gain":
+            wanted = {
+                name: (first.gain_percent.mean - found.row(name).gain_percent.mean) / 100 for name in found.others
+            }
+            assert {name: one.gain for name, one in found.others.items()} == pytest.approx(wanted)
 
 
 def test_a_tie_of_ranks_is_broken_by_the_gain(made: Made) -> None:
