@@ -24,6 +24,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "timm": {"model": "test_resnet"},
     "torchvision": {"model": "squeezenet1_1"},
     "transformer": {"dim": 8, "heads": 2, "layers": 1},
+    "transformers": {
+        "model": "bert",
+        "config": {
+            "vocab_size": 30,
+            "hidden_size": 8,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 12,
+            "max_position_embeddings": 256,
+        },
+    },
 }
 SCHEMES: dict[str, dict[str, Any]] = {"mmoe": {"experts": 2}, "dselect_k": {"experts": 2}}
 # The input on which it has most to show; else the first of the common ones that it takes.
@@ -35,6 +46,7 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
     "timm": (3, 32, 32),
     "torchvision": (3, 32, 32),
     "transformer": (None, 6),
+    "transformers": (None,),
 }
 
 REFUSED: dict[tuple[str, str], str] = {}
