@@ -138,8 +138,8 @@ class Model(nn.Module):
         """The loss of a task, by the task's name."""
         return self.losses[module_name(task)]
 
-    def head_groups(self) -> list[HeadGroup]:
-        """The heads that can run as one as they are now (see `mtlkit.grouping`)."""
+    def head_groups(self, few: int | None = None) -> list[HeadGroup]:
+        """The heads that can run as one as they are now (see `mtlkit.grouping`), `few` at least."""
         heads = {task: self.head(task) for task in self.tasks}
         held = Counter(id(p) for module in self.modules() for p in module._parameters.values() if p is not None)
         twice = {p for p, times in held.items() if times > 1}
@@ -149,7 +149,7 @@ class Model(nn.Module):
         alike = {
             task.on for task in self.graph.tasks.values() if common_encoder(self.scheme(owner(task.on))) is not None
         }
-        return head_groups(self.graph, heads, alike)
+        return head_groups(self.graph, heads, alike, few)
 
     def forget(self, groups: Groups) -> None:
         """Drop what was planned for heads that are no longer run as one."""

@@ -263,9 +263,13 @@ def check(problem: Problem, peers: Mapping[str, Peer]) -> None:
             compare(f"{name}, over an epoch", means, told)
 
 
-def compare(what: str, found: Tensor, wanted: Tensor) -> None:
-    """Raises: Different."""
-    worst = float(((found - wanted).abs() / wanted.abs()).max())
+def compare(what: str, found: Tensor, wanted: Tensor, scale: float = 0.0) -> None:
+    """Compare values, those below `scale` by parts of it: what is near zero differs by much of itself.
+
+    Raises:
+        Different: they differ by more than rounding.
+    """
+    worst = float(((found - wanted).abs() / wanted.abs().clamp(min=scale)).max())
     if not worst <= _TOLERANCE:
         raise Different(f"{what}: values differ from mtlkit's by {worst:.1e} of them; expected at most {_TOLERANCE:g}")
 

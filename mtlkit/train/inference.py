@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlkit.grouping import FEW_HEADS, Groups
 from mtlkit.model import Model
 from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
@@ -36,6 +37,8 @@ _HELD = 2**30
 _HALVES = (torch.float16, torch.bfloat16)
 # As many as every trunk takes without waste, and no more than the user trains on at once.
 _FEW = 64
+# With fewer rows it takes longer to find the heads that can run as one than they save.
+_MANY = 2_048
 
 
 def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, batch_size: int) -> dict[str, Tensor]:
@@ -49,22 +52,40 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
     """
     rows, modules = len(next(iter(inputs.values()))), bring(model, device)
     made: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
+    # Where outputs are on the CPU already, they are read once for all rows, not batch by batch.
+    late = device.type == "cpu"
     # What inference mode gives could not be trained on unless it were copied.
-    with evaluating(model, modules), torch.no_grad():
+    with evaluating(model, modules), torch.no_grad(), _as_one(model, rows if late else 0) as groups:
         size = size_for(model, inputs, device, batch_size)
         # To find out takes two rows' time.
-        pictures = images(model, min(rows, size)) if device.type == "cpu" and rows > _FEW else frozenset[str]()
-        # Where outputs are on the CPU already, they are read once for all rows, not batch by batch.
-        late = device.type == "cpu"
+        pictures = images(model, min(rows, size)) if late and rows > _FEW else frozenset[str]()
         for start in range(0, max(rows, 1), size):
             batch = inputs if rows <= size else {name: value[start : start + size] for name, value in inputs.items()}
             batch = batch if late else {name: value.to(device) for name, value in batch.items()}
-            for task, output in model(channels_last(batch, pictures) if pictures else batch).items():
+            outputs = model(channels_last(batch, pictures) if pictures else batch, groups=groups)
+            grouped = groups.outputs(model.tasks) if groups is not None else {}
+            for task, output in (outputs | grouped).items():
                 made[task].append(output if late else _read(model, task, output).cpu())
         joined = {task: _joined(made.pop(task)) for task in model.tasks}
         read = {task: _read(model, task, output) for task, output in joined.items()} if late else joined
     held = {value.data_ptr() for value in inputs.values()}
     return {task: _own(prediction, held) for task, prediction in read.items()}
+
+
+@contextmanager
+def _as_one(model: Model, rows: int) -> Iterator[Groups | None]:
+    """The heads that run as one while this lasts; None where there are none, or too few rows to gain by it."""
+    # Under autocast each head runs in the precision that is chosen for it.
+    if rows < _MANY or torch.is_autocast_enabled("cpu"):
+        yield None
+        return
+    found = [group for group in model.head_groups(few=2) if len(group.linear) == 1 or len(group.tasks) >= FEW_HEADS]
+    groups = Groups(tuple(found)) if found else None
+    try:
+        yield groups
+    finally:
+        if groups is not None:
+            model.forget(groups)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -86,7 +107,7 @@ def _own(prediction: Tensor, held: set[int]) -> Tensor:
     """
     place = prediction.data_ptr()
     if prediction._is_view() or place in held:
-        return prediction.clone()
+        return prediction.clone(memory_format=torch.contiguous_format)
     held.add(place)
     return prediction
 

@@ -144,7 +144,7 @@ class Learner:
         alone = tuple(task for task in self.together.alone(batch) if self._labelled(batch, task))
         # Only what these need is run: a task without labels must leave no trace in what its encoder or head keeps.
         outputs = self._outputs(batch, self.together.asked(batch, alone), self.together.groups)
-        outputs |= self.together.outputs(alone)
+        outputs |= self.together.groups.outputs(alone)
         found = [self._found(batch, task, outputs[task]) for task in alone] + self.together.found(batch)
         if sum(len(one.tasks) for one in found) == len(self.losses):
             return Losses(found, self.model.tasks)

@@ -8,10 +8,8 @@ together.found(batch)                                # the losses of each group,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-
-from torch import Tensor
 
 from mtlkit.batching import Sides
 from mtlkit.grouping import Groups, HeadGroup
@@ -138,16 +136,6 @@ class Together:
         """Let the model forget the groups."""
         self.groups.made.clear()
         self.model.forget(self.groups)
-
-    def outputs(self, tasks: Iterable[str]) -> dict[str, Tensor]:
-        """The outputs of some tasks that are in a group of heads, of what the last forward pass made."""
-        made = {}
-        for task in tasks:
-            if task in self.groups.of:
-                group = self.groups.of[task]
-                block = next(i for i, (names, _) in enumerate(group.blocks) if task in names)
-                made[task] = self.groups.made[group][block].select(-2, group.blocks[block][0].index(task))
-        return made
 
     def leave_out(self, losses: Losses) -> None:
         """Take the gradient from the heads of tasks that have no loss, which is zero and would let them move on."""

@@ -173,6 +173,24 @@ def test_predictions_are_the_users_own(rows: int, head: Any) -> None:
         assert torch.equal(found["b"], x) and torch.equal(found["a"], x + 1)
 
 
+@pytest.mark.parametrize("rows", [100, 5_000, 70_000])
+@pytest.mark.parametrize("head", ["linear", {"type": "mlp", "hidden": [4]}])
+def test_heads_that_run_as_one_predict_what_each_would(rows: int, head: Any) -> None:
+    tasks = {f"t{i}": {"outputs": 1 + i % 3, "head": head} for i in range(6)}
+    model = build_model({"input": [4], "encoder": "linear", "tasks": {**tasks, **TASKS}})
+    x = torch.randn(rows, 4)
+    seen: list[str] = []
+    model.head("t3").register_forward_hook(lambda *_: seen.append("t3"))
+    found = Trainer(model, progress=False).predict(x)
+    assert seen, "a head that somebody watches is called"
+    with torch.no_grad():
+        wanted = model.eval().predict(x)
+    for task, prediction in found.items():
+        assert prediction.is_contiguous() and not prediction._is_view()
+        torch.testing.assert_close(prediction, wanted[task], rtol=1e-6, atol=1e-6)
+    assert all(key[2] is None for key in model._plans)
+
+
 def test_what_was_measured_of_a_model_is_not_its_copys() -> None:
     model = build_model({"input": [4], "encoder": "linear", "tasks": TASKS})
     Trainer(model, progress=False).predict(torch.randn(200, 4))

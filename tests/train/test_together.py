@@ -372,7 +372,7 @@ def test_the_outputs_of_groups_are_those_of_their_heads() -> None:
     groups = Groups(tuple(model.head_groups()))
     together = Together(model, groups.groups)
     assert model(x, groups=together.groups) == {}
-    for task, output in together.outputs(model.tasks).items():
+    for task, output in together.groups.outputs(model.tasks).items():
         torch.testing.assert_close(output, model(x)[task], rtol=1e-6, atol=1e-6)
 
 
