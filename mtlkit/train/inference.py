@@ -4,7 +4,7 @@
     rows_at_once(model, first, least=64)                # 8192 for a small MLP, 64 for a ResNet
 
 Few rows leave the processor waiting for Python, many make what is between layers leave its cache. Measured on CPUs
-(benchmarks/speed), whatever the model, is best where the largest of these takes a few times the cache of a core. It is
+(benchmarks/speed), whatever the model, is best where the largest of these takes twice the cache of a core. It is
 chosen by the sizes of the tensors and of that cache alone: on a machine the same call gives the same result to the bit.
 """
 
@@ -25,9 +25,9 @@ from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
-# Bytes of the largest output of a module, in caches of the second level: best on a Xeon whose cores have 2 MiB and on
-# EPYCs with 512 KiB and 1 MiB.
-_CACHES = 4
+# Bytes of the largest output of a module, in caches of the second level. On an EPYC whose cores have 1 MiB a small CNN takes
+# a tenth longer with 4, the default spec an eighth with 1; an MLP takes as long with either.
+_CACHES = 2
 _USUAL_CACHE = 512 * 2**10
 # That of GPUs is unmeasured, and chosen not to fill their memory.
 _BEST_ELSEWHERE = 64 * 2**20
