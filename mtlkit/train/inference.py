@@ -1,7 +1,7 @@
 """Passes in which nothing is learned, and how many rows each takes.
 
     predicted(model, inputs, device, batch_size=64)     # {"digit": [N, 10]}
-    rows_at_once(model, first, least=64)                # 8192 for a small MLP, 64 for a ResNet
+    rows_at_once(model, first, least=64)                # 4096 for a small MLP, 64 for a ResNet
 
 Few rows leave the processor waiting for Python, many make what is between layers leave its cache. Measured on CPUs
 (benchmarks/speed), whatever the model, is best where the largest of these takes twice the cache of a core. It is

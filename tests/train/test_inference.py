@@ -62,7 +62,7 @@ def test_more_rows_are_taken_of_small_models_and_fewer_of_large_ones(monkeypatch
     wide = rows({"input": [10], "encoder": {"type": "mlp", "hidden": [1024]}})
     images = rows({"input": [3, 64, 64], "encoder": {"type": "cnn", "channels": [32]}})
     # The hidden layer of a row takes 4 bytes a feature, the map of an image 4 * 32 * 64 * 64.
-    assert small == 2**21 // 256 == 8192 and wide == 2**21 // 4096
+    assert small == 2**20 // 256 == 4096 and wide == 2**20 // 4096
     assert images == 16
     # It does not depend on how many rows were looked at.
     model = build_model({"input": [10], "encoder": {"type": "mlp", "hidden": [512]}, "tasks": TASKS}).eval()
