@@ -106,4 +106,3 @@ def test_frozen_parameters_are_seen() -> None:
     objective.model.head("a").requires_grad_(False)
     objective.backward(objective(X, Y))
     assert objective.model.head("a").weight.grad is None
-
