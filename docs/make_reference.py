@@ -2,8 +2,8 @@
 
     python docs/make_reference.py
 
-All of it is read off signatures and docstrings, of the built-ins alone, since plugins differ from one installation to the
-next. A test compares the page with what this gives.
+All of it is read off signatures and docstrings, of the built-ins alone, since plugins differ from one installation to
+the next. A test compares the page with what this gives.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ PAGE = Path(__file__).with_name("reference.md")
 
 _HEAD = """# Reference
 
-Every built-in part, the arguments of the trainer and the command line, read off the code by `python docs/make_reference.py`.
-What a part is and where it stands: [the spec](spec.md). Plugins' parts are listed by `mtlkit plugins`, and one part's
-options, of whatever package, by `mtlkit.encoders.describe("cnn").signature`.
+Every built-in part, the arguments of the trainer and the command line, as `python docs/make_reference.py` reads them
+off the code. What a part is and where it stands: [the spec](spec.md). `mtlkit plugins` lists those of plugins too, and
+the options of any one are `mtlkit.encoders.describe("cnn").signature`.
 """
 # A bound beyond this is no advice.
 _LARGE = 2**31
