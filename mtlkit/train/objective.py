@@ -28,18 +28,19 @@ from mtlkit.registry import balancers
 from mtlkit.train.batches.checks import checked_target
 from mtlkit.train.fittings import made_balancer, refuse_other_models
 from mtlkit.train.kept import Kept
-from mtlkit.train.losses import Losses, TaskLoss
+from mtlkit.train.losses import TaskLoss
 from mtlkit.train.places import Places
 from mtlkit.train.step import TrainStep
 from mtlkit.train.walk import modules_of, trained
 
 
-class BatchLosses(Losses):
-    """The weighted losses of one batch, by task, and where its tasks met, for a balancer that works there."""
+class BatchLosses(dict[str, Tensor]):
+    """The weighted losses of one batch, by task, and where its tasks met, for a balancer that works there.
 
-    def __init__(self, losses: Losses, border: Border | None) -> None:
-        super().__init__(losses.found, tuple(losses))
-        self.border = border
+    A dict, since what wraps a module, `DistributedDataParallel` say, looks for tensors in one.
+    """
+
+    border: Border | None = None
 
 
 class Objective(nn.Module):
@@ -86,10 +87,14 @@ class Objective(nn.Module):
         tasks = tuple(t for t in self.model.tasks if t in labels and any_label(self.model.loss(t), labels[t]))
         border = self._places_now().border(self.balancer.at)
         outputs = self.model(x, tasks=tasks, border=border) if tasks else {}
-        found = [self._of[task].found(outputs[task], labels[task], complete=False) for task in tasks]
-        return BatchLosses(Losses(found, tasks).weighted(self._weights), border)
+        losses = BatchLosses()
+        for task in tasks:
+            found = self._of[task].found(outputs[task], labels[task], complete=False)
+            losses[task] = self._weights[task] * found.values
+        losses.border = border
+        return losses
 
-    def backward(self, losses: Mapping[str, Tensor], backward: Callable[[Tensor], object] = Tensor.backward) -> None:
+    def backward(self, losses: Mapping[str, Tensor], backward: Callable[[Tensor], None] = Tensor.backward) -> None:
         """Add the balanced gradient, and that of what the sharing schemes add to the loss, to `.grad`.
 
         Args:
@@ -118,7 +123,7 @@ class Objective(nn.Module):
     def after_step(self, x: Inputs, targets: Mapping[str, Any]) -> None:
         """Let the balancer learn from what an optimiser step did to the losses of its batch, as `famo` does."""
 
-        def again() -> Losses:
+        def again() -> BatchLosses:
             kept = Kept(modules_of(self.model))
             with torch.no_grad():
                 losses = self(x, targets)
