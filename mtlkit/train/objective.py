@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from mtlkit.border import Border
-from mtlkit.errors import Problem, SpecError
+from mtlkit.errors import MtlkitError, Problem, SpecError
 from mtlkit.label import any_label
 from mtlkit.model import Inputs, Model
 from mtlkit.part import check
@@ -104,7 +104,10 @@ class Objective(nn.Module):
 
         Raises:
             ArithmeticError: a balancer on gradients found some that are NaN or infinite; it names the tasks.
+            MtlkitError: there are several processes, and what is to be done is no plain sum in each.
         """
+        penalty = self.model.penalty()
+        self._refuse_several(penalty)
         parameters = trained(modules_of(self))
         before = [p.grad for p in parameters]
         # Some balancers put gradients in the place of others.
@@ -113,7 +116,6 @@ class Objective(nn.Module):
         if losses:
             border = losses.border if isinstance(losses, BatchLosses) else None
             self.balancer.backward(TrainStep(losses, self.places, border, backward))
-        penalty = self.model.penalty()
         if penalty is not None and penalty.requires_grad:
             backward(penalty)
         for parameter, gradient in zip(parameters, before, strict=True):
@@ -135,6 +137,15 @@ class Objective(nn.Module):
     def end_epoch(self) -> None:
         """Tell the balancer that an epoch is over, which `dwa` counts in."""
         self.balancer.end_epoch()
+
+    def _refuse_several(self, penalty: Tensor | None) -> None:
+        number = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+        if number > 1 and not (self.balancer.fixed and penalty is None):
+            what = f"balancer {self._name!r}" if penalty is None else "a sharing scheme with a penalty"
+            raise MtlkitError(
+                f"found {number} processes, of which each has an objective of its own: with {what} their parameters "
+                "would drift apart. Use mtlkit.Trainer, which trains in several processes, or 'sum' without a penalty"
+            )
 
     def _places_now(self) -> Places:
         """Where the tasks share the model, found anew where parameters were frozen or freed meanwhile."""

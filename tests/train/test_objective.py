@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from mtlkit import DataError, Objective, SpecError, Trainer, build_model
+from mtlkit import DataError, MtlkitError, Objective, SpecError, Trainer, build_model
 from mtlkit.model import Model
 
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
@@ -106,3 +107,19 @@ def test_frozen_parameters_are_seen() -> None:
     objective.model.head("a").requires_grad_(False)
     objective.backward(objective(X, Y))
     assert objective.model.head("a").weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("balancer", "sharing", "refused"),
+    [("sum", "hard", ""), ("mean", "hard", ""), ("upgrad", "hard", "balancer 'upgrad'"), ("sum", "soft", "a penalty")],
+)
+def test_several_processes_take_plain_sums(
+    balancer: str, sharing: str, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would bring together what balancers find in each."""
+    objective = Objective(model_of(sharing), balancer=balancer)
+    losses = objective(X, Y)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(MtlkitError, match=refused) if refused else nullcontext():
+        objective.backward(losses)
