@@ -1,6 +1,8 @@
-"""The Python blocks of the documents are tests."""
+"""The Python blocks of the documents are tests. `<!-- skip: next if(...) -->` before one says what it needs."""
 
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"]).pytest()
+_PARSERS = [PythonCodeBlockParser(), SkipParser()]
+
+pytest_collect_file = Sybil(parsers=_PARSERS, patterns=["README.md", "docs/*.md"]).pytest()

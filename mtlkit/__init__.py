@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from mtlkit.saving import load
     from mtlkit.schema import json_schema
     from mtlkit.spec import DEFAULT_SPEC, check_spec
-    from mtlkit.train import Callback, GradientMonitor, History, SharingMonitor, Trainer
+    from mtlkit.train import Callback, GradientMonitor, History, Objective, SharingMonitor, Trainer
 
 __version__ = "0.1.0"
 
@@ -84,6 +84,7 @@ _HOME = {
     "Callback": "train",
     "GradientMonitor": "train",
     "History": "train",
+    "Objective": "train",
     "SharingMonitor": "train",
     "Trainer": "train",
 }
@@ -100,6 +101,7 @@ __all__ = [
     "Model",
     "MtlkitError",
     "NonFiniteError",
+    "Objective",
     "PluginError",
     "Problem",
     "SharingMonitor",

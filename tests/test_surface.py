@@ -8,8 +8,8 @@ import mtlkit
 
 PUBLIC = """
     DEFAULT_SPEC Balancer Callback CheckpointError Data DataError GradientMonitor History Model MtlkitError
-    NonFiniteError PluginError Problem SharingMonitor SpecError Trainer UnknownNameError balancers build_model
-    check_spec datasets encoders export heads json_schema load losses metrics registries sharings
+    NonFiniteError Objective PluginError Problem SharingMonitor SpecError Trainer UnknownNameError balancers
+    build_model check_spec datasets encoders export heads json_schema load losses metrics registries sharings
 """
 BUILT_IN = {
     "encoder": "cnn embedding identity linear mlp rnn sequential timm torchvision transformer",

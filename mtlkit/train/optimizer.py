@@ -22,7 +22,7 @@ from mtlkit.model import Model
 from mtlkit.part import Part
 from mtlkit.train.packed import Joined, Packed
 
-_OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, type[Optimizer]] = {
     name.lower(): getattr(torch.optim, name)
     for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD")
 }
@@ -30,7 +30,7 @@ _DEFAULT_LR = 1e-3
 _ROLES = ("encoder", "head")
 
 # Each is made for (optimizer, total number of steps), with the options that torch gives it.
-_SCHEDULERS: dict[str, tuple[type[LRScheduler], Callable[[int], dict[str, Any]]]] = {
+SCHEDULERS: dict[str, tuple[type[LRScheduler], Callable[[int], dict[str, Any]]]] = {
     "one_cycle": (lr_scheduler.OneCycleLR, lambda total: {"total_steps": total}),
     "cosine": (lr_scheduler.CosineAnnealingLR, lambda total: {"T_max": total}),
     "linear": (
@@ -50,7 +50,7 @@ def check_optimizer(raw: str | Part) -> Part:
     Raises:
         SpecError: it has an unknown name or option.
     """
-    part = _checked(raw, _OPTIMIZERS, "optimizer", {"params", "foreach", "maximize", "capturable", "differentiable"})
+    part = _checked(raw, OPTIMIZERS, "optimizer", {"params", "foreach", "maximize", "capturable", "differentiable"})
     decay = part.get("weight_decay")
     if isinstance(decay, dict) and (set(decay) - set(_ROLES) or not all(map(_is_number, decay.values()))):
         raise _error("optimizer.weight_decay", f"found {decay}, expected numbers for the roles {' and '.join(_ROLES)}")
@@ -60,7 +60,7 @@ def check_optimizer(raw: str | Part) -> Part:
     part = {"lr": _DEFAULT_LR, **part}
     # torch checks the other options when an optimiser is made.
     trial = {k: v for k, v in part.items() if k not in ("type", "weight_decay")}
-    _made("optimizer", lambda: _OPTIMIZERS[part["type"]]([torch.nn.Parameter(torch.zeros(1))], **trial))
+    _made("optimizer", lambda: OPTIMIZERS[part["type"]]([torch.nn.Parameter(torch.zeros(1))], **trial))
     return part
 
 
@@ -72,7 +72,7 @@ def check_scheduler(raw: str | Part | None) -> Part | None:
     """
     if raw is None:
         return None
-    classes = {name: kind for name, (kind, _) in _SCHEDULERS.items()}
+    classes = {name: kind for name, (kind, _) in SCHEDULERS.items()}
     return _checked(raw, classes, "scheduler", {"optimizer", "last_epoch", "verbose"})
 
 
@@ -103,7 +103,7 @@ def make_optimizer(
     else:
         groups = [{"params": list(model.parameters())}]
         options |= {} if decay is None else {"weight_decay": decay}
-    kind = _OPTIMIZERS[part["type"]]
+    kind = OPTIMIZERS[part["type"]]
     # With momentum, torch's fused SGD fails on a parameter whose first gradient comes after that of others.
     if "fused" in inspect.signature(kind).parameters and not options.get("momentum"):
         # One kernel for all parameters, on CPUs and GPUs alike.
@@ -118,7 +118,7 @@ def make_scheduler(part: Part | None, packed: Packed, total_steps: int | None) -
     if part is None:
         return None
     options = {k: v for k, v in part.items() if k != "type"}
-    kind, of_total = _SCHEDULERS[part["type"]]
+    kind, of_total = SCHEDULERS[part["type"]]
     for key, value in of_total(total_steps or 0).items():
         if key not in options and value == 0 and total_steps is None:
             raise _error(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mtlkit.train.optimizer import _OPTIMIZERS, _SCHEDULERS, make_scheduler
+from mtlkit.train.optimizer import OPTIMIZERS, SCHEDULERS, make_scheduler
 from mtlkit.train.packed import Joined, Packed
 
 SHAPES = [(4, 3), (4,), (2, 3), (2,), (1,), (3, 2, 2), (300, 300)]
@@ -21,7 +21,7 @@ SHAPES = [(4, 3), (4,), (2, 3), (2,), (1,), (3, 2, 2), (300, 300)]
 MEMBERS = [(2, 3), (1, 3), (4, 3), (1, 3), (2,), (1,), (4,), (1,)]
 HEADS = 4
 KINDS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in _OPTIMIZERS),
+    *((name, {}) for name in OPTIMIZERS),
     ("adagrad", {"lr_decay": 0.1}),
     ("adam", {"amsgrad": True, "fused": True}),
     ("adamw", {"fused": True}),
@@ -93,7 +93,7 @@ def test_each_is_stepped_as_by_itself(
     shapes = [*MEMBERS, *SHAPES, (3,)]
     # In double precision, since near zero what an optimiser makes of a gradient depends on its last bit.
     ps, plain = ([nn.Parameter(p.double()) for p in parameters(shapes)] for _ in range(2))
-    kind = _OPTIMIZERS[name]
+    kind = OPTIMIZERS[name]
     rows = [Joined(tuple(ps[:HEADS])), Joined(tuple(ps[HEADS : 2 * HEADS]))]
     packed = Packed(grouped(ps), lambda groups: kind(groups, lr=0.01, **options), ps[-1:], rows)
     assert packed.rows == rows
@@ -261,7 +261,7 @@ def test_a_schedule_moves_the_rate_of_every_segment(part: dict[str, Any]) -> Non
     packed = Packed([{"params": ps}], adam)
     optimizer = adam([{"params": plain}])
     one = make_scheduler(part, packed, 6)
-    kind, of_total = _SCHEDULERS[part["type"]]
+    kind, of_total = SCHEDULERS[part["type"]]
     options = {key: value for key, value in part.items() if key != "type"}
     other = kind(optimizer, **of_total(6), **options)
     assert one is not None

@@ -16,7 +16,7 @@ from mtlkit import Callback, DataError, NonFiniteError, Trainer, balancers, buil
 from mtlkit.grouping import Groups
 from mtlkit.model import Model
 from mtlkit.train.losses import Losses
-from mtlkit.train.optimizer import _OPTIMIZERS
+from mtlkit.train.optimizer import OPTIMIZERS
 from mtlkit.train.together import Together
 
 ROWS, TASKS = 100, 6
@@ -149,7 +149,7 @@ def dense(model: Model) -> tuple[Tensor, dict[str, Tensor]]:
     return x, {task: torch.randn(ROWS, *model.shapes[f"task:{task}"]) for task in model.tasks}
 
 
-@pytest.mark.parametrize("optimizer", [*_OPTIMIZERS])
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS])
 def test_every_optimizer_leaves_absent_heads_alone(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks that come and go, some never there: what is absent stays to the bit, and its moments too."""
     model = build_model(spec())

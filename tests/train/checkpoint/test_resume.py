@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 import mtlkit
 from mtlkit import Callback, CheckpointError, GradientMonitor, History, Model, SharingMonitor, SpecError, balancers
 from mtlkit.train.checkpoint.checkpoints import Checkpoints
-from mtlkit.train.optimizer import _OPTIMIZERS, _SCHEDULERS
+from mtlkit.train.optimizer import OPTIMIZERS, SCHEDULERS
 
 ROWS = 30
 TASKS: dict[str, Any] = {"a": {"outputs": 1}, "b": {"outputs": 3, "loss": "cross_entropy"}}
@@ -142,7 +142,7 @@ def test_every_balancer(tmp_path: Path, name: str) -> None:
     same(tmp_path, in_memory, 3, 13, balancer=name)
 
 
-@pytest.mark.parametrize("name", _OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_with_heads_that_are_absent_at_times(tmp_path: Path, name: str) -> None:
     """A slab's segments are cut where parameters had no gradient, and stay so."""
 
@@ -158,7 +158,7 @@ def test_every_optimizer_with_heads_that_are_absent_at_times(tmp_path: Path, nam
     )
 
 
-@pytest.mark.parametrize("name", _SCHEDULERS)
+@pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_schedule(tmp_path: Path, name: str) -> None:
     options = {"one_cycle": {"max_lr": 0.02}, "step": {"step_size": 5}, "multi_step": {"milestones": [3, 9, 15]}}
     options |= {"cosine": {}, "exponential": {"gamma": 0.9}}
