@@ -25,8 +25,8 @@ from mtlkit.train.fittings import bring
 from mtlkit.train.kept import Kept, evaluating
 from mtlkit.train.layout import channels_last, images
 
-# Bytes of the largest output of a module, in caches of the second level. On an EPYC whose cores have 1 MiB a small CNN takes
-# a tenth longer with 4, the default spec an eighth with 1; an MLP takes as long with either.
+# Bytes of the largest output of a module, in caches of the second level. On an EPYC whose cores have 1 MiB a small CNN
+# takes a tenth longer with 4, the default spec an eighth with 1; an MLP takes as long with either.
 _CACHES = 2
 _USUAL_CACHE = 512 * 2**10
 # That of GPUs is unmeasured, and chosen not to fill their memory.
