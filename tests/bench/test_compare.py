@@ -15,7 +15,10 @@ from rich.console import Console
 
 import mtlkit
 from mtlkit.bench import Result, run_bench
+from mtlkit.bench.job import Job
+from mtlkit.bench.run import run_once
 from mtlkit.data.digits import digits
+from mtlkit.data.linear import linear
 
 Write = Callable[..., Path]
 Plain = dict[str, Any]
@@ -151,6 +154,17 @@ def test_a_run_is_the_trainers_own(bench_file: Write, tmp_path: Path) -> None:
     trainer = mtlkit.Trainer(model, epochs=2, batch_size=32, patience=2, seed=1, progress=False)
     trainer.fit(data.train, data.valid)
     assert result.runs[1].test == trainer.evaluate(data.test)
+
+
+def test_a_run_whose_epoch_can_not_be_chosen_is_not_scored() -> None:
+    data = linear(samples=20, valid=5, test=5)
+    x, y = data.valid  # type: ignore[misc]
+    x = x.clone()
+    x[0, 0] = torch.nan
+    train = {"epochs": 1, "max_steps": None}
+    run = run_once(Job("run", "a", 0, None, mtlkit.check_spec(mtlkit.DEFAULT_SPEC), train), replace(data, valid=(x, y)))
+    assert "validation loss of no epoch is finite" in (run.failed or "")
+    assert run.test is None and run.best_epoch is None and len(run.epochs) == 1
 
 
 def test_a_trunk_that_breaks_leaves_the_others_their_figures(bench_file: Write, tmp_path: Path) -> None:
