@@ -156,6 +156,7 @@ def test_a_run_is_the_trainers_own(bench_file: Write, tmp_path: Path) -> None:
     assert result.runs[1].test == trainer.evaluate(data.test)
 
 
+@pytest.mark.filterwarnings("ignore:the validation loss of epoch 1 is nan")
 def test_a_run_whose_epoch_can_not_be_chosen_is_not_scored() -> None:
     data = linear(samples=20, valid=5, test=5)
     x, y = data.valid  # type: ignore[misc]
