@@ -2,7 +2,7 @@
 
     text_of_mtlkit()
     versions_of(PACKAGES)     # {"torch": "2.9.0+cu128", ...}
-    code_of(entry)            # of a part from elsewhere: the text of its package and of the user's own modules, versions
+    code_of(entry)            # of a part from elsewhere: text and versions
 
 What is installed is known by its version. What lies elsewhere, scripts and packages that are installed for editing, is
 known by its text: all of it that is loaded, since a part may come from any of it.
@@ -81,13 +81,10 @@ def _own() -> list[Path]:
     """The files of the modules that are loaded and neither installed nor mtlkit's."""
     elsewhere = Path(sysconfig.get_path("stdlib")), _MTLKIT
     files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
-    return [
-        path
-        for path in (Path(file) for file in files if isinstance(file, str))
-        # What is compiled has a version; some modules of torch name a file that there is none of.
-        if path.suffix == ".py" and path.is_file()
-        if not _INSTALLED & {*path.parts} and not any(path.is_relative_to(folder) for folder in elsewhere)
-    ]
+    # What is compiled has a version.
+    paths = [Path(file) for file in files if isinstance(file, str) and file.endswith(".py")]
+    own = [p for p in paths if not _INSTALLED & {*p.parts} and not any(p.is_relative_to(one) for one in elsewhere)]
+    return [path for path in own if path.is_file()]  # some modules of torch name a file that is none
 
 
 def _hash(files: Iterable[Path]) -> str:

@@ -39,8 +39,8 @@ def run_once(job: Job, data: Data, on_epoch: OnEpoch = lambda: None) -> Run:
         peak = _peak(trainer)
         if best is None:
             raise DataError(
-                "the validation loss of no epoch is finite, so that none can be chosen. Look for NaN or infinite values "
-                "among the inputs and labels of the validation data, or lower the learning rate"
+                "the validation loss of no epoch is finite, so that none can be chosen. Look for NaN or infinite "
+                "values among the inputs and labels of the validation data, or lower the learning rate"
             )
         test = trainer.evaluate(for_tasks(data.test, trainer.model.tasks))
     except Exception as error:  # noqa: BLE001 - a trunk may be a plugin's and fail in any way; the others go on
