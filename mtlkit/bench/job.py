@@ -14,6 +14,9 @@ from mtlkit.spec import Spec
 
 Kind = Literal["run", "conflicts", "tune"]
 
+OWN = ("seed", "patience", "out_dir", "save_every", "keep", "resume", "trackers", "callbacks", "progress")
+"""Arguments of the trainer that would give one run what another lacks, or that have no meaning for many runs."""
+
 _EPOCHS = 10
 """Those of a trainer that is told neither epochs nor steps."""
 
@@ -29,7 +32,7 @@ class Job:
         seed: draws first weights, dropout and the order of the data.
         task: of a baseline's run, the one that it trains; else None.
         spec: of the model that is trained.
-        train: the trainer's arguments but for the seed.
+        train: the trainer's arguments but for those of `OWN`.
         search: what is searched, as `mtlkit.bench.tune.search` takes it.
     """
 

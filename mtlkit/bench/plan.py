@@ -27,7 +27,7 @@ from typing import Any
 
 from mtlkit.bench.conflicts import watched
 from mtlkit.bench.grid import Chosen, read_grid
-from mtlkit.bench.job import Job
+from mtlkit.bench.job import OWN, Job
 from mtlkit.bench.match import sizes
 from mtlkit.bench.ranges import searches
 from mtlkit.bench.result import Measure, Variant
@@ -43,9 +43,6 @@ from mtlkit.spec import Spec
 from mtlkit.train.trainer import check_settings
 
 DEFAULT = Path(__file__).with_name("default.toml")
-
-# Arguments of the trainer that would give one run what another lacks, or that have no meaning for many runs.
-_OWN = ("seed", "patience", "out_dir", "save_every", "keep", "resume", "trackers", "callbacks", "progress")
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ def read_plan(
 def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
     problems += [
         Problem(f"train.{name}", "is set by the bench itself, alike for all variants; leave it out")
-        for name in _OWN
+        for name in OWN
         if name in run.train
     ]
     problems += [
@@ -189,7 +186,7 @@ def _checked_train(train: Mapping[str, Any], spec: Spec, problems: list[Problem]
     except SpecError as error:
         problems += [Problem(f"train.{p.path}", p.message) for p in error.problems]
         return {}
-    return {name: value for name, value in settings.items() if name not in (*_OWN, "balancer")}
+    return {name: value for name, value in settings.items() if name not in (*OWN, "balancer")}
 
 
 def _tuned(variant: Variant, found: Mapping[str, Any] | None) -> Variant:

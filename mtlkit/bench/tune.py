@@ -33,6 +33,8 @@ from mtlkit.train import Trainer
 
 TRUNK = "trunk."
 """What the names of a trunk's options begin with, beside those of the trainer's arguments."""
+SHORT = {"lr": "optimizer.lr"}
+"""Names that stand for longer ones."""
 _SEED = 0
 
 
@@ -62,7 +64,7 @@ def applied(spec: Spec, train: Mapping[str, Any], values: Mapping[str, Any]) -> 
         if name.startswith(TRUNK):
             _put(spec["encoder"], name.removeprefix(TRUNK), value)
         else:
-            _put(made, "optimizer.lr" if name == "lr" else name, value)
+            _put(made, SHORT.get(name, name), value)
     return spec, made
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 import mtlkit
 from mtlkit.bench import Result, run_bench
+from mtlkit.bench.job import OWN
 from mtlkit.bench.plan import read_plan
 from mtlkit.bench.tune import applied, search
 from mtlkit.bench.variants import alone
@@ -105,9 +106,26 @@ def test_a_search_that_fails_is_told_where_the_variant_is(linear_file: Write, tm
         ({"trials": 3, "lr": [1e-2, 1e-4]}, "bench.tune.lr", "low < high"),
         ({"trials": 3, "lr": {"low": 0, "high": 1.0, "log": True}}, "bench.tune.lr", "low > 0"),
         ({"trials": 3, "lr": [1e-2]}, "bench.tune.lr", "expected [low, high]"),
-        ({"trials": 3, "lr": [-1.0, 1.0]}, "bench.tune.lr", "with -1.0: optimizer.lr"),
+        ({"trials": 3, "lr": [-1.0, 1.0]}, "bench.tune.lr", "with -1.0 for small: optimizer.lr"),
         ({"trials": 3, "epochs": [1, 3]}, "bench.tune.epochs", "the budget"),
         ({"trials": 3, "balancer": {"choices": ["sum"]}}, "bench.tune.balancer", "bench.balancers varies"),
+        ({"trials": 3, "trunk.hidden.0": [4, 8]}, "bench.tune.trunk.hidden.0", "under bench.tune.trunks"),
+        ({"trials": 3, "precision": {"choices": ["fp32", "fp17"]}}, "bench.tune.precision", "with 'fp17' for small"),
+        (
+            {"trials": 3, "lr": [1e-4, 1e-2], "optimizer.lr": [1e-3, 1e-1]},
+            "bench.tune.optimizer.lr",
+            "and 'lr' stand for one place",
+        ),
+        (
+            {"trials": 3, "lr": [1e-4, 1e-2], "optimizer": {"choices": ["adam", "sgd"]}},
+            "bench.tune.optimizer",
+            "and 'lr' stand for one place, or for a place and one within it",
+        ),
+        (
+            {"trials": 3, "trunks": {"small": {"hidden": {"choices": [[4], [8]]}, "hidden.0": [4, 8]}}},
+            "bench.tune.trunks.small.hidden.0",
+            "and 'hidden' stand",
+        ),
         ({"trials": 3, "clip_nrom": [0.1, 1.0]}, "bench.tune.clip_nrom", "Did you mean 'clip_norm'?"),
         ({"trials": 3, "scheduler.max_lr": [0.1, 1.0]}, "bench.tune.scheduler.max_lr", "names no place in [train]"),
         ({"trials": 3, "trunks": {"smal": {}}}, "bench.tune.trunks.smal", "Did you mean 'small'?"),
@@ -122,11 +140,33 @@ def test_mistakes_are_named_by_their_path(linear_file: Write, tune: Plain, path:
     assert message in caught.value.problems[0].message
 
 
-def test_widths_are_matched_or_searched(linear_file: Write) -> None:
-    tune = {"trials": 3, "trunks": {"small": {"hidden.0": [4, 8], "dropout": [0.0, 0.5]}}}
+@pytest.mark.parametrize("name", OWN)
+def test_what_the_bench_sets_itself_is_not_searched(linear_file: Write, name: str) -> None:
     with pytest.raises(mtlkit.SpecError) as caught:
-        read_plan(linear_file(tune=tune, match="parameters"))
-    assert [problem.path for problem in caught.value.problems] == ["bench.tune.trunks.small.hidden.0"]
+        read_plan(linear_file(tune={"trials": 3, name: [1, 2]}))
+    assert [problem.path for problem in caught.value.problems] == [f"bench.tune.{name}"]
+    assert "is set by the bench itself" in caught.value.problems[0].message
+
+
+def test_two_names_that_only_begin_alike_are_two_places(linear_file: Write) -> None:
+    tune = {"trials": 3, "optimizer.lr": [1e-4, 1e-2], "optimizer.lr_decay": [0.0, 0.1]}
+    plan = read_plan(linear_file(tune=tune, train={"optimizer": "adagrad"}))
+    assert set(plan.searches["small"]["ranges"]) == {"optimizer.lr", "optimizer.lr_decay"}
+
+
+def test_what_changes_the_size_is_matched_or_searched(linear_file: Write) -> None:
+    options = {"hidden.0": [4, 8], "norm": {"choices": ["none", "batch"]}, "dropout": [0.0, 0.5]}
+    with pytest.raises(mtlkit.SpecError) as caught:
+        read_plan(linear_file(tune={"trials": 3, "trunks": {"small": options}}, match="parameters"))
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == ["bench.tune.trunks.small.hidden.0", "bench.tune.trunks.small.norm"]
+    assert "changes the parameters with 4, which bench.match chooses" in caught.value.problems[0].message
+
+
+def test_an_option_of_a_trunk_is_tried_under_each_scheme(linear_file: Write) -> None:
+    tune = {"trials": 3, "trunks": {"small": {"hidden.0": {"choices": [4, 8, 7]}}}}
+    with pytest.raises(mtlkit.SpecError, match="with 7 for sluice: sharing: sluice cuts the channels"):
+        read_plan(linear_file(tune=tune, sharing=["hard", "sluice"]))
 
 
 def test_without_optuna_it_says_what_to_install(linear_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
