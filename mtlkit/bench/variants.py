@@ -188,7 +188,7 @@ class _Combining:
     def _costs(self, spec: Spec, balanced: bool) -> Costs:
         """Of a model; of tasks alone that are alike those of one."""
         tasks = spec["tasks"]
-        key = repr({**spec, "tasks": [*tasks.values()] if len(tasks) == 1 else tasks})
+        key = repr(({**spec, "tasks": [*tasks.values()] if len(tasks) == 1 else tasks}, balanced))
         if key not in self.costs:
             self.costs[key] = costs_of(spec, self.train["batch_size"], balanced)
         return self.costs[key]

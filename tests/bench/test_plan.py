@@ -111,6 +111,14 @@ def test_what_a_variant_costs(bench_file: Write) -> None:
     assert single.step_bytes == max(sum(cost.memory.values()) for cost in each)
 
 
+def test_the_cost_of_a_balancer_is_its_own_under_schemes_that_are_alike(bench_file: Write) -> None:
+    table = {"sharing": {"a": "hard", "b": "hard"}, "balancers": ["sum", "upgrad"]}
+    whole = read_plan(bench_file(bench=table), ["small"]).variants
+    part = read_plan(bench_file(bench={**table, "leave_out": ["*/a/upgrad", "*/b/sum"]}), ["small"]).variants
+    assert (part["b/upgrad"].flops or 0) > (part["a/sum"].flops or 0) > 0
+    assert part == {name: whole[name] for name in ("a/sum", "b/upgrad")}
+
+
 def test_a_task_without_a_metric_is_compared_by_its_loss(bench_file: Write) -> None:
     plan = read_plan(bench_file(model={"tasks": {"ink": {"metrics": []}}}))
     assert {task: (m.metric, m.higher_is_better) for task, m in plan.measures.items()} == {"ink": ("loss", False)}
