@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mtlkit.spec import Spec
+from mtlkit.train.course import planned_epochs
 
 Kind = Literal["run", "conflicts", "tune"]
 
 OWN = ("seed", "patience", "out_dir", "save_every", "keep", "resume", "trackers", "callbacks", "progress")
 """Arguments of the trainer that would give one run what another lacks, or that have no meaning for many runs."""
-
-_EPOCHS = 10
-"""Those of a trainer that is told neither epochs nor steps."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ class Job:
         """How many epochs, or trials, it has; None where only its steps are known."""
         if self.kind == "tune":
             return int(self.search["trials"])
-        epochs: int | None = self.train["epochs"] or (None if self.train["max_steps"] else _EPOCHS)
-        return epochs
+        return planned_epochs(self.train)
 
     @property
     def _what(self) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import mtlkit
 from mtlkit.bench import run_bench
-from mtlkit.bench.conflicts import conflicts_of, summed_up
+from mtlkit.bench.conflicts import _every, conflicts_of, summed_up
 from mtlkit.bench.job import Job
 from mtlkit.bench.plan import read_plan
 from mtlkit.data import Data
@@ -67,6 +67,26 @@ def test_means_and_rates_are_over_the_steps_that_are_known() -> None:
     assert found.cosine == [[1.0, pytest.approx(-0.2)], [pytest.approx(-0.2), 1.0]]
     assert found.rate == [[0.0, 0.5], [0.5, 0.0]]
     assert summed_up(("a",), []).cosine == [[None]]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "max_steps", "rows", "every"),
+    [
+        (20, None, 640, 2),  # of 200 steps
+        (None, None, 3200, 5),  # of the ten epochs that a trainer has by itself
+        (None, 5000, 640, 50),  # as many epochs as they need
+        (2, 5000, 6400, 2),
+        (20, 100, 6400, 1),
+        (1, None, 640, 1),
+        (None, 5000, None, 50),
+        (3, None, None, 10),  # not known
+    ],
+)
+def test_it_is_looked_at_some_hundred_times(
+    epochs: int | None, max_steps: int | None, rows: int | None, every: int
+) -> None:
+    settings = {"epochs": epochs, "max_steps": max_steps, "batch_size": 32, "accumulate": 2}
+    assert _every(settings, rows) == every
 
 
 @pytest.mark.parametrize(
