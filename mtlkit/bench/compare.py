@@ -28,8 +28,12 @@ from mtlkit.bench.result import Conflicts, Result, Run
 from mtlkit.bench.table import line, print_table
 from mtlkit.bench.work import Found, in_turn
 from mtlkit.bench.workers import Setup, in_processes
+from mtlkit.data.extra import bench_extra
 from mtlkit.errors import MtlkitError
 from mtlkit.writing import refuse_unwritable
+
+_NEEDED = ("scipy.stats", "jinja2", "markupsafe")
+"""What the table and the report are made with, asked for before hours of training."""
 
 
 def run_bench(
@@ -61,8 +65,10 @@ def run_bench(
 
     Raises:
         SpecError, DataError: the file or its data are wrong; nothing is trained.
-        MtlkitError: `out` or `cache` can't be written.
+        MtlkitError: `out` or `cache` can't be written, or what the report needs is not installed; the same.
     """
+    for module in _NEEDED:
+        bench_extra(module, "the report of a bench")
     plan = read_plan(file, trunks, seeds, sharing=sharing, balancers=balancers, jobs=jobs)
     lists = {"--trunks": trunks, "--sharing": sharing, "--balancers": balancers}
     given = {option: ",".join(names) for option, names in lists.items() if names is not None}
@@ -113,8 +119,8 @@ class _Bench:
             self.result.variants = self.plan.variants
             self.result.write(self.out)
         self._do([*self.plan.runs(), *self.plan.watches()])
-        print_table(self.result, self.console)
         try:
+            print_table(self.result, self.console)
             self.written += write_report(self.result, self.out)
         except MtlkitError as error:
             self.console.print(f"No report: {escape(str(error))}")

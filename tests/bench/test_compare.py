@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -246,6 +247,17 @@ def test_a_report_that_can_not_be_made_is_told(
     result, text = bench(bench_file(), tmp_path, ["small"], 1)
     assert not result.failed and "No report: needs matplotlib" in text
     assert (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("package", ["scipy", "jinja2"])
+def test_what_the_report_needs_is_asked_for_first(
+    bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for module in (package, f"{package}.stats"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(mtlkit.MtlkitError, match=rf'{package} .*pip install "mtlkit\[bench\]"'):
+        bench(bench_file(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_can_not_be_written_costs_no_training(bench_file: Write, tmp_path: Path) -> None:
