@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from mtlkit.bench.conflicts import conflicts_of
 from mtlkit.bench.job import Job, OnEpoch
+from mtlkit.bench.result import Run
 from mtlkit.bench.run import run_once
 from mtlkit.bench.tune import search
 from mtlkit.data import Data
@@ -38,7 +40,7 @@ def in_turn(jobs: Sequence[Job], data: Data, watch: Watch) -> None:
     """Do jobs one after another."""
     for number, job in enumerate(jobs):
         watch.started(number)
-        watch.ended(number, perform(job, data, lambda number=number: watch.epoch(number)))  # type: ignore[misc]
+        watch.ended(number, perform(job, data, partial(watch.epoch, number)))
 
 
 def perform(job: Job, data: Data, on_epoch: OnEpoch) -> Found:
@@ -55,4 +57,4 @@ def perform(job: Job, data: Data, on_epoch: OnEpoch) -> Found:
 
 def failed(job: Job, reason: str) -> Found:
     """What is told of a job that gave nothing."""
-    return {"variant": job.variant, "seed": job.seed, "task": job.task, "test": None, "epochs": [], "failed": reason}
+    return Run(job.variant, job.seed, job.task, failed=reason).to_json() if job.kind == "run" else {"failed": reason}

@@ -228,6 +228,26 @@ def test_an_interruption_loses_no_run_that_ended(
     assert without_times(read(tmp_path / "whole")) == without_times(after)
 
 
+def test_results_of_another_bench_stay_until_there_are_others(
+    bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench(bench_file(), tmp_path / "out", ["small"], 1)
+    before = read(tmp_path / "out")
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mtlkit.bench.work.run_once", interrupted)
+        bench(bench_file(train={"epochs": 1}), tmp_path / "out", ["small"], 1)
+    assert read(tmp_path / "out") == before
+    _, text = bench(bench_file(train={"epochs": 1}), tmp_path / "out", ["conv"], 1)
+    assert "has the results of another bench, which will be replaced. To have them again: mtlkit bench" in text
+    assert [run["variant"] for run in read(tmp_path / "out")["runs"]] == ["conv"]
+    _, text = bench(bench_file(), tmp_path / "out", ["small"], 1)
+    assert "1 of 1 runs are kept" in text and read(tmp_path / "out")["runs"] == before["runs"]
+
+
 def test_runs_kept_elsewhere_are_found_under_another_name(bench_file: Write, tmp_path: Path) -> None:
     console = Console(file=io.StringIO())
     run_bench(bench_file(), tmp_path / "one", ["small"], 1, console, cache=tmp_path / "runs")

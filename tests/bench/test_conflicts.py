@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 import mtlkit
-from mtlkit.bench import run_bench
+from mtlkit.bench import Result, run_bench
 from mtlkit.bench.conflicts import _every, conflicts_of, summed_up
 from mtlkit.bench.job import Job
 from mtlkit.bench.plan import read_plan
@@ -117,3 +117,22 @@ def test_they_are_kept_and_change_no_run(bench_file: Write, tmp_path: Path, no_r
     bench_file(bench={"conflicts": True, "seeds": 1})
     again = run_bench(file, tmp_path / "out", ["small"], None, Console(file=(text := io.StringIO())))
     assert again.conflicts == result.conflicts and "2 of 2 runs are kept" in text.getvalue()
+
+
+def test_why_gradients_were_not_watched_is_kept(
+    bench_file: Write, tmp_path: Path, no_report: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    file = bench_file(bench={"conflicts": True, "seeds": 1})
+    console = Console(file=(text := io.StringIO()))
+    with monkeypatch.context() as patched:
+        patched.setattr("mtlkit.bench.work.conflicts_of", refused)
+        result = run_bench(file, tmp_path / "out", ["small"], None, console)
+    assert result.unwatched == {"small": "RuntimeError: out of luck"} and not result.conflicts and not result.failed
+    assert Result.read(tmp_path / "out" / "results.json").unwatched == result.unwatched
+    assert "small, seed 0, gradients failed: RuntimeError: out of luck" in text.getvalue()
+    # It is tried again.
+    again = run_bench(file, tmp_path / "out", ["small"], None, console)
+    assert list(again.conflicts) == ["small"] and not again.unwatched
