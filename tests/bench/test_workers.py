@@ -20,6 +20,7 @@ from rich.console import Console
 
 from mtlkit.bench import run_bench
 from mtlkit.bench.examples import digest
+from mtlkit.bench.job import Job
 from mtlkit.bench.plan import read_plan
 from mtlkit.bench.workers import Setup, in_processes
 
@@ -78,6 +79,17 @@ def test_a_process_that_dies_takes_one_run_with_it(linear_file: Write) -> None:
     broken = [found["failed"] for found in watch.found.values() if found["failed"]]
     assert len(broken) == 1 and "was ended by SIGKILL" in broken[0] and "fewer jobs" in broken[0]
     assert not multiprocessing.active_children()
+
+
+def test_processes_that_die_at_their_start_fail_their_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job fits into a pipe, the other is never taken."""
+    monkeypatch.setattr("mtlkit.bench.workers.serve", divmod)  # which what it is given makes fail
+    jobs = [Job("run", "a", 0, None, {"text": "x" * size}, {}) for size in (1, 2**22)]
+    watch = Killing()
+    in_processes(jobs, 2, Setup({}, "", 1), watch)
+    assert watch.begun == [0, 1]
+    assert all("its process ended with status 1" in found["failed"] for found in watch.found.values())
+    assert len(watch.found) == 2 and not multiprocessing.active_children()
 
 
 def test_a_dataset_that_is_another_each_time_is_told(linear_file: Write) -> None:
