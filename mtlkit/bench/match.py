@@ -47,6 +47,7 @@ class Sizes:
         batch: examples of a step.
         by: "parameters" or "flops".
         budget: of these.
+        asked: `match` of the bench file; with the budget where the reference is not among what is compared.
     """
 
     grid: Grid
@@ -54,6 +55,7 @@ class Sizes:
     batch: int
     by: str
     budget: float
+    asked: dict[str, Any]
     found: dict[str, tuple[Any, str]] = field(default_factory=dict)
     measured: dict[str, float | None] = field(default_factory=dict)
 
@@ -179,27 +181,24 @@ def scaled(part: Part, factor: float, coarse: float | None = None) -> Part:
 
 def sizes(grid: Grid, spec: Spec, train: Mapping[str, Any], problems: list[Problem]) -> Sizes | None:
     """What `[bench] match` asks for; None where it asks for nothing, or after adding what is wrong to `problems`."""
-    match = grid.table["match"]
-    named = {f"{trunk}/{scheme}": (trunk, scheme) for trunk in grid.trunks.parts for scheme in grid.sharing.parts}
-    if match is None or not train or not named:
+    match, here = grid.table["match"], [*grid.pairs()]
+    if match is None or not train or not here:
         return None
-    to = match["to"] if match["to"] is not None else next(iter(named))
-    if isinstance(to, str) and to not in named:
-        known = ", ".join(named)
-        problems.append(
-            Problem("bench.match.to", f"no trunk/sharing named {to!r}.{nearest(to, list(named))} There are: {known}")
-        )
+    by, to = match["by"], here[0] if match["to"] is None else match["to"]
+    if not isinstance(to, str):
+        return Sizes(grid, spec, train["batch_size"], by, float(to), match)
+    if to not in grid.references:
+        known = f"{nearest(to, [*grid.references])} There are: {', '.join(grid.references)}"
+        problems.append(Problem("bench.match.to", f"no trunk/sharing named {to!r}.{known}"))
         return None
-    if isinstance(to, str):
-        trunk, scheme = named[to]
-        whole = {**spec, "encoder": grid.trunks.parts[trunk], "sharing": grid.sharing.parts[scheme]}
-        try:
-            budget = size_of(whole, match["by"], train["batch_size"])
-        except (SpecError, PluginError):
-            return None  # it is told where variants are combined
-        if not budget:
-            problems.append(Problem("bench.match.to", f"the {match['by']} of {to!r} are not known. Give a number"))
-            return None
-    else:
-        budget = float(to)
-    return Sizes(grid, spec, train["batch_size"], match["by"], budget)
+    encoder, sharing = grid.references[to]
+    try:
+        budget = size_of({**spec, "encoder": encoder, "sharing": sharing}, by, train["batch_size"])
+    except (SpecError, PluginError) as error:
+        if to not in here:  # else it is told where variants are combined
+            problems.append(Problem("bench.match.to", f"{to!r} can't be built: {error}"))
+        return None
+    if not budget:
+        problems.append(Problem("bench.match.to", f"the {by} of {to!r} are not known. Give a number"))
+        return None
+    return Sizes(grid, spec, train["batch_size"], by, budget, match if to in here else {"by": by, "to": budget})

@@ -60,14 +60,14 @@ def test_a_search_chooses_for_each_variant(linear_file: Write, tmp_path: Path) -
 def test_a_search_takes_what_is_lowest_on_validation_data(linear_file: Write) -> None:
     plan = read_plan(linear_file(tune={"trials": 4, "lr": {"choices": [1e-5, 3e-2]}}, baselines=True))
     shared, single = plan.trials()
-    assert shared.seed == single.seed == plan.seeds and single.search["alone"] and not shared.search["alone"]
+    assert shared.seed == single.seed == 1000 and single.search["alone"] and not shared.search["alone"]
     losses = {}
     for rate in (1e-5, 3e-2):
         spec, train = applied(shared.spec, shared.train, {"lr": rate})
         for tasks in (("task1", "task2"), ("task1",), ("task2",)):
-            torch.manual_seed(plan.seeds)
+            torch.manual_seed(1000)
             model = mtlkit.build_model({**spec, "tasks": {task: spec["tasks"][task] for task in tasks}})
-            trainer = mtlkit.Trainer(model, **train, seed=plan.seeds, progress=False)
+            trainer = mtlkit.Trainer(model, **train, seed=1000, progress=False)
             keep = [{task: y[task] for task in tasks} for _, y in (plan.data.train, plan.data.valid)]  # type: ignore[misc]
             history = trainer.fit((plan.data.train[0], keep[0]), (plan.data.valid[0], keep[1]))  # type: ignore[index]
             totals = [sum(scores["loss"] for scores in epoch["valid"].values()) for epoch in history.epochs]
@@ -88,6 +88,19 @@ def test_trials_that_fail_count_and_are_not_chosen(linear_file: Write) -> None:
     job = replace(job, search={**job.search, "ranges": {"lr": {"choices": [1e30]}}})
     with pytest.raises(mtlkit.MtlkitError, match="none of 5 trials gave a finite validation loss. NonFiniteError"):
         search(job, plan.data.train, plan.data.valid, lambda: None)
+
+
+def test_a_note_tells_of_trials_that_failed(linear_file: Write) -> None:
+    plan = read_plan(linear_file(tune={"trials": 5, "lr": [1e-4, 1e-2]}))
+    found = {"values": {"lr": 1e-3}, "loss": 1.0, "trials": 5, "failed": None}
+    notes = [plan.tuned({"small": {**found, "finished": n}}).variants["small"].note for n in (5, 3)]
+    assert notes[0] == "lr = 0.001, by the validation loss of 5 trials"
+    assert notes[1] == f"{notes[0]}, 2 of them failed"
+
+
+def test_a_bench_of_more_seeds_has_the_same_searches(linear_file: Write) -> None:
+    file = linear_file(tune={"trials": 5, "lr": [1e-4, 1e-2]})
+    assert read_plan(file, seeds=2).trials() == read_plan(file, seeds=1000).trials()
 
 
 @pytest.mark.usefixtures("no_report")
