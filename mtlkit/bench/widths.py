@@ -42,7 +42,7 @@ def each_width(part: Part, made: Callable[[int, int, bool], int], unit: int) -> 
         made: from a width, what it is to stay a multiple of, and whether heads of attention share it.
         unit: as of `scaled`.
     """
-    heads = part.get("heads")
+    heads: Any = part.get("heads")
 
     def new(key: str, width: Any) -> Any:
         if type(width) is not int:
