@@ -54,7 +54,7 @@ class Board:
 
     def started(self, number: int) -> None:
         """A job begins."""
-        self.running[number] = 0
+        self.running[number] = len(self.jobs[number].tried)
         self._show()
 
     def epoch(self, number: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -170,6 +171,11 @@ class _Bench:
         found = self.kept.find(key)
         if found is None:
             return False
+        if losses := found.get("losses"):
+            # A search that did not end. Where all of its trials failed it begins anew.
+            if any(loss is not None for loss in losses):
+                self.jobs[number] = replace(self.jobs[number], tried=losses)
+            return False
         try:
             self._add(number, found)
         except (TypeError, KeyError, AttributeError) as error:
@@ -179,6 +185,12 @@ class _Bench:
             )
             return False
         return True
+
+    def tried(self, number: int, loss: float | None) -> None:
+        """Keep the losses of a search so far, so that it goes on with the next trial."""
+        losses = [*self.jobs[number].tried, loss]
+        self.jobs[number] = replace(self.jobs[number], tried=losses)
+        self.kept.keep(self.keys[number], {"losses": losses})
 
     def take(self, number: int, found: Found) -> None:
         """Keep what a job gave, unless it failed: the next bench tries that again."""
@@ -223,7 +235,9 @@ class _Watch:
     def started(self, number: int) -> None:
         self.board.started(number)
 
-    def epoch(self, number: int) -> None:
+    def epoch(self, number: int, loss: float | None = None) -> None:
+        if self.bench.jobs[self.left[number]].kind == "tune":
+            self.bench.tried(self.left[number], loss)
         self.board.epoch(number)
 
     def ended(self, number: int, found: dict[str, Any]) -> None:

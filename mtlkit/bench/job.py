@@ -32,6 +32,7 @@ class Job:
         spec: of the model that is trained.
         train: the trainer's arguments but for those of `OWN`.
         search: what is searched, as `mtlkit.bench.tune.search` takes it.
+        tried: the losses of trials of it that ended before, in their order; None for one that failed.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class Job:
     spec: Spec
     train: dict[str, Any]
     search: dict[str, Any] = field(default_factory=dict)
+    tried: list[float | None] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -63,4 +65,6 @@ class Job:
 
 
 OnEpoch = Callable[[], None]
-"""Called when an epoch, or trial, ends."""
+"""Called when an epoch ends."""
+OnTrial = Callable[[float | None], None]
+"""Called when a trial ends, with its loss; None if it failed."""

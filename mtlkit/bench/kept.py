@@ -50,8 +50,8 @@ class Kept:
         self._code_of = cache(code_of)
 
     def key(self, job: Job) -> str:
-        """The hash of all that a job's figures depend on; what the variant is called is not of these."""
-        what = {**asdict(job), "variant": None, "parts": self._others(job)}
+        """The hash of all that a job's figures depend on: not what the variant is called, nor how far a search is."""
+        what = {**asdict(job), "variant": None, "tried": None, "parts": self._others(job)}
         return _hash(json.dumps([_FORMAT, what, self._common]))
 
     def find(self, key: str) -> dict[str, Any] | None:

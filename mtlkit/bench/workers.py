@@ -126,7 +126,7 @@ class _Worker:
             self.job = None
             watch.ended(number, said["found"])
         else:
-            watch.epoch(number)
+            watch.epoch(number, said["loss"])
 
     def dismiss(self) -> None:
         """Let it end by itself, as it does when nobody talks to it."""
@@ -183,7 +183,7 @@ def serve(connection: Connection, setup: dict[str, Any]) -> None:
             job = Job(**json.loads(connection.recv_bytes()))
             try:
                 data = data or _loaded(setup)
-                found: Found = perform(job, data, lambda: tell(epoch=True))
+                found: Found = perform(job, data, lambda loss=None: tell(loss=loss))
             except Exception as error:  # noqa: BLE001 - a dataset may be a plugin's and fail in any way
                 found = failed(job, f"{type(error).__name__}: {error}")
             tell(found=found)

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 import mtlkit
-from mtlkit.bench import Result, run_bench
+from mtlkit.bench import Result, run_bench, tune
 from mtlkit.bench.job import OWN
 from mtlkit.bench.plan import read_plan
 from mtlkit.bench.tune import applied, search
@@ -72,22 +72,49 @@ def test_a_search_takes_what_is_lowest_on_validation_data(linear_file: Write) ->
             history = trainer.fit((plan.data.train[0], keep[0]), (plan.data.valid[0], keep[1]))  # type: ignore[index]
             totals = [sum(scores["loss"] for scores in epoch["valid"].values()) for epoch in history.epochs]
             losses[rate, tasks] = min(totals)
-    trials: list[None] = []
+    trials: list[float | None] = []
     for job, sets in ((shared, [("task1", "task2")]), (single, [("task1",), ("task2",)])):
-        found = search(job, plan.data.train, plan.data.valid, lambda: trials.append(None))
+        found = search(job, plan.data.train, plan.data.valid, trials.append)
         assert found["values"] == {"lr": 3e-2} and found["trials"] == 4
         assert found["loss"] == pytest.approx(sum(losses[3e-2, tasks] for tasks in sets))
         assert found["loss"] < sum(losses[1e-5, tasks] for tasks in sets)
-    assert len(trials) == 8
+    assert len(trials) == 8 and None not in trials
 
 
 def test_trials_that_fail_count_and_are_not_chosen(linear_file: Write) -> None:
     plan = read_plan(linear_file(tune={"trials": 5, "lr": {"choices": [1e-3, 1e30]}}))
     (job,) = plan.trials()
-    assert search(job, plan.data.train, plan.data.valid, lambda: None)["values"] == {"lr": 1e-3}
+    assert search(job, plan.data.train, plan.data.valid, lambda loss: None)["values"] == {"lr": 1e-3}
     job = replace(job, search={**job.search, "ranges": {"lr": {"choices": [1e30]}}})
     with pytest.raises(mtlkit.MtlkitError, match="none of 5 trials gave a finite validation loss. NonFiniteError"):
-        search(job, plan.data.train, plan.data.valid, lambda: None)
+        search(job, plan.data.train, plan.data.valid, lambda loss: None)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_search_that_was_cut_short_goes_on_with_the_next_trial(
+    linear_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = linear_file(tune={"trials": 5, "lr": [1e-4, 1e-1]}, seeds=1)
+    whole, _ = bench(file, tmp_path / "whole")
+    loss, done = tune._loss, []
+
+    def interrupted(*arguments: Any) -> float:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(arguments[1])
+        return loss(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tune, "_loss", interrupted)
+        bench(file, tmp_path / "cut")
+    with monkeypatch.context() as patched:
+        patched.setattr(tune, "_loss", lambda *arguments: done.append(arguments[1]) or loss(*arguments))
+        cut, _ = bench(file, tmp_path / "cut")
+    assert len(done) == len({one["lr"] for one in done}) == 5
+    assert cut.variants == whole.variants and "trials" in cut.variants["small"].note
+    assert {path.name for path in (tmp_path / "cut" / "runs").iterdir()} == {
+        path.name for path in (tmp_path / "whole" / "runs").iterdir()
+    }
 
 
 def test_a_note_tells_of_trials_that_failed(linear_file: Write) -> None:

@@ -59,7 +59,7 @@ class Killing:
     def started(self, number: int) -> None:
         self.begun.append(number)
 
-    def epoch(self, number: int) -> None:
+    def epoch(self, number: int, loss: float | None = None) -> None:
         if not self.killed:
             self.killed = True
             for process in multiprocessing.active_children()[:1]:
