@@ -171,12 +171,12 @@ class _Bench:
         found = self.kept.find(key)
         if found is None:
             return False
-        if losses := found.get("losses"):
-            # A search that did not end. Where all of its trials failed it begins anew.
-            if any(loss is not None for loss in losses):
-                self.jobs[number] = replace(self.jobs[number], tried=losses)
-            return False
         try:
+            if losses := found.get("losses"):
+                # A search that did not end. Where all of its trials failed it begins anew.
+                if any(loss is not None for loss in losses):
+                    self.jobs[number] = replace(self.jobs[number], tried=losses)
+                return False
             self._add(number, found)
         except (TypeError, KeyError, AttributeError) as error:
             warn(

@@ -103,7 +103,8 @@ def test_the_kept_file_runs_again_to_the_same_figures(
 def test_test_labels_change_nothing_but_the_test_figures(
     bench_file: Write, tmp_path: Path, without_times: Timeless
 ) -> None:
-    """All of results.json is compared, with baselines, conflicts and several schemes and balancers."""
+    """All of results.json is compared, with baselines, conflicts, searches and several schemes and balancers."""
+    pytest.importorskip("optuna")
 
     @mtlkit.datasets.register("shuffled_test")
     def permuted(*, train: int = 1, valid: int = 1, test: int = 1, shuffled: bool = False) -> mtlkit.Data:
@@ -113,6 +114,7 @@ def test_test_labels_change_nothing_but_the_test_figures(
         return replace(data, test=(x, {task: target[order] for task, target in y.items()}))
 
     table = {"sharing": ["hard", "mmoe"], "balancers": ["sum", "upgrad"], "baselines": True, "conflicts": True}
+    table |= {"tune": {"trials": 2, "lr": [1e-4, 1e-1]}}
     found = []
     for shuffled in (False, True):
         file = bench_file(bench={**table, "seeds": 1}, data={"type": "shuffled_test", "shuffled": shuffled})
@@ -252,8 +254,9 @@ def test_runs_kept_elsewhere_are_found_under_another_name(bench_file: Write, tmp
     console = Console(file=io.StringIO())
     run_bench(bench_file(), tmp_path / "one", ["small"], 1, console, cache=tmp_path / "runs")
     file = bench_file(bench={"trunks": {"renamed": {"type": "mlp", "hidden": [8]}}, "seeds": 1})
-    result = run_bench(file, tmp_path / "two", None, None, console, cache=tmp_path / "runs")
-    assert [run.variant for run in result.runs] == ["renamed"]
+    result = run_bench(file, tmp_path / "two", None, None, console, jobs=2, cache=tmp_path / "runs")
+    # With its times, and how many runs there were side by side when these were taken.
+    assert [(run.variant, run.jobs) for run in result.runs] == [("renamed", 1)]
     assert len([*(tmp_path / "runs").iterdir()]) == 1 and not (tmp_path / "two" / "runs").exists()
 
 
