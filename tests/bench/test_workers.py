@@ -39,7 +39,9 @@ def read(out: Path) -> Plain:
 def test_two_at_a_time_give_what_one_after_another_gives(
     bench_file: Write, tmp_path: Path, no_report: None, without_times: Timeless
 ) -> None:
-    file = bench_file(bench={"baselines": True, "conflicts": True, "seeds": 1})
+    pytest.importorskip("optuna")
+    tune = {"trials": 2, "lr": [1e-4, 1e-1]}
+    file = bench_file(bench={"baselines": True, "conflicts": True, "seeds": 1, "tune": tune})
     for jobs in (1, 2):
         run_bench(file, tmp_path / str(jobs), None, None, Console(file=io.StringIO()), jobs=jobs)
     one, two = (read(tmp_path / str(jobs)) for jobs in (1, 2))
