@@ -252,10 +252,10 @@ def test_results_of_another_bench_stay_until_there_are_others(
 
 def test_runs_kept_elsewhere_are_found_under_another_name(bench_file: Write, tmp_path: Path) -> None:
     console = Console(file=io.StringIO())
-    run_bench(bench_file(), tmp_path / "one", ["small"], 1, console, cache=tmp_path / "runs")
+    run_bench(bench_file(), tmp_path / "one", ["small"], 1, console, jobs=2, cache=tmp_path / "runs")
     file = bench_file(bench={"trunks": {"renamed": {"type": "mlp", "hidden": [8]}}, "seeds": 1})
     result = run_bench(file, tmp_path / "two", None, None, console, jobs=2, cache=tmp_path / "runs")
-    # With its times, and how many runs there were side by side when these were taken.
+    # With its times, and how many runs there really were side by side when these were taken.
     assert [(run.variant, run.jobs) for run in result.runs] == [("renamed", 1)]
     assert len([*(tmp_path / "runs").iterdir()]) == 1 and not (tmp_path / "two" / "runs").exists()
 
