@@ -134,9 +134,7 @@ def read_plan(
     _refuse_own(run, problems)
     data = _data_of(run, problems, source)
     spec = complete({key: value for key, value in run.model.items() if key not in ("sharing", *_VARIED)}, data)
-    train = _checked_train(
-        {key: value for key, value in run.train.items() if key not in ("balancer", *OWN)}, spec, problems
-    )
+    train = _checked_train(run, spec, problems)
     if grid is None:
         raise SpecError(problems, source)
     grid = grid.checked(problems)
@@ -200,14 +198,16 @@ def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
     ]
 
 
-def _checked_train(train: Mapping[str, Any], spec: Spec, problems: list[Problem]) -> dict[str, Any]:
-    tasks = spec.get("tasks")
+def _checked_train(run: RunFile, spec: Spec, problems: list[Problem]) -> dict[str, Any]:
+    """The arguments that all runs share; none after adding to `problems`."""
+    tasks, others = spec.get("tasks"), (*OWN, "balancer")
+    given = {name: value for name, value in run.train.items() if name not in others}
     try:
-        settings = check_settings(train, tuple(tasks) if isinstance(tasks, dict) else ())
+        settings = check_settings(given, tuple(tasks) if isinstance(tasks, dict) else ())
     except SpecError as error:
         problems += [Problem(f"train.{p.path}", p.message) for p in error.problems]
         return {}
-    return {name: value for name, value in settings.items() if name not in (*OWN, "balancer")}
+    return {name: value for name, value in settings.items() if name not in others}
 
 
 def _tuned(variant: Variant, found: Mapping[str, Any] | None) -> Variant:
