@@ -109,7 +109,7 @@ def bench(
             jobs=jobs,
             cache=cache,
         )
-    if result.failed:
+    if result.failed or result.unwatched:
         raise typer.Exit(1)
 
 

@@ -8,6 +8,7 @@ with Board(jobs, console) as board:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -33,7 +34,13 @@ class Board:
             TimeRemainingColumn(),
         )
         self.progress = Progress(
-            TextColumn("{task.description}"), *columns, console=console, transient=True, disable=not console.is_terminal
+            TextColumn("{task.description}"),
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            # All of the past: an epoch may take longer than the half minute that is looked back otherwise.
+            speed_estimate_period=math.inf,
         )
         self.bar = self.progress.add_task("", total=len(jobs), runs="")
         self._show()
@@ -47,7 +54,7 @@ class Board:
 
     def started(self, number: int) -> None:
         """A job begins."""
-        self.running[number] = 0
+        self.running[number] = len(self.jobs[number].tried)
         self._show()
 
     def epoch(self, number: int) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -24,12 +25,16 @@ from mtlkit.bench.kept import FOLDER, Kept, Setting
 from mtlkit.bench.machine import machine
 from mtlkit.bench.plan import Plan, read_plan
 from mtlkit.bench.report import write_report
-from mtlkit.bench.result import Conflicts, Result, Run
+from mtlkit.bench.result import RESULTS, Conflicts, Result, Run
 from mtlkit.bench.table import line, print_table
 from mtlkit.bench.work import Found, in_turn
 from mtlkit.bench.workers import Setup, in_processes
-from mtlkit.errors import MtlkitError
+from mtlkit.data.extra import bench_extra
+from mtlkit.errors import DataError, MtlkitError
 from mtlkit.writing import refuse_unwritable
+
+_NEEDED = ("scipy.stats", "jinja2", "markupsafe")
+"""What the table and the report are made with, asked for before hours of training."""
 
 
 def run_bench(
@@ -61,8 +66,10 @@ def run_bench(
 
     Raises:
         SpecError, DataError: the file or its data are wrong; nothing is trained.
-        MtlkitError: `out` or `cache` can't be written.
+        MtlkitError: `out` or `cache` can't be written, or what the report needs is not installed; the same.
     """
+    for module in _NEEDED:
+        bench_extra(module, "the report of a bench")
     plan = read_plan(file, trunks, seeds, sharing=sharing, balancers=balancers, jobs=jobs)
     lists = {"--trunks": trunks, "--sharing": sharing, "--balancers": balancers}
     given = {option: ",".join(names) for option, names in lists.items() if names is not None}
@@ -96,25 +103,25 @@ class _Bench:
         self.plan, self.out, self.console = plan, out, console
         examples = {part: length(getattr(plan.data, part)) for part in PARTS}
         self.result = Result(plan.file, command, plan.measures, examples, plan.variants)
-        # Written before the first run too: a folder that can't be written should cost no training.
-        self.written = [self.result.write(out)]
-        refuse_unwritable(cache / "run.json")
+        self.written = [out / RESULTS]
+        for path in (*self.written, cache / "run.json"):
+            refuse_unwritable(path)
         here = {name: value for name, value in machine().items() if name in ("processor", "threads", "device")}
         self.data = digest(plan.data)
         self.kept = Kept(cache, Setting(self.data, here))
         self.searched: dict[str, Found] = {}
-        self._begin([])
+        self.side_by_side = 1
 
     def run(self) -> Result:
         """Do what was not done before, and write all of it."""
+        self._tell_of_others()
         if trials := self.plan.trials():
             self._do(trials)
             self.plan = self.plan.tuned(self.searched)
             self.result.variants = self.plan.variants
-            self.result.write(self.out)
         self._do([*self.plan.runs(), *self.plan.watches()])
-        print_table(self.result, self.console)
         try:
+            print_table(self.result, self.console)
             self.written += write_report(self.result, self.out)
         except MtlkitError as error:
             self.console.print(f"No report: {escape(str(error))}")
@@ -122,29 +129,40 @@ class _Bench:
         self.console.print(f"Written: {names}", soft_wrap=True)
         return self.result
 
-    def _begin(self, jobs: list[Job]) -> None:
-        self.jobs, self.keys = jobs, [self.kept.key(job) for job in jobs]
-        self.runs: dict[int, Run] = {}
+    def _tell_of_others(self) -> None:
+        """Say whose results those of this bench will replace. What they were made of stays kept."""
+        path = self.out / RESULTS
+        with suppress(DataError):
+            if (command := Result.read(path).command) != self.result.command:
+                said = f"{path} has the results of another bench, which will be replaced. To have them again: {command}"
+                self.console.print(escape(said), soft_wrap=True, highlight=False)
+
+    def _write(self) -> None:
+        """Write what there is so far; as long as that is nothing, what an earlier bench has written stays."""
+        if self.runs or self.watched:
+            self.result.write(self.out)
 
     def _do(self, jobs: list[Job]) -> None:
         """Do jobs, but for those that were done before."""
-        self._begin(jobs)
+        self.jobs, self.keys = jobs, [self.kept.key(job) for job in jobs]
+        self.runs: dict[int, Run] = {}
+        self.watched: dict[int, Conflicts | str] = {}
         left = [number for number, key in enumerate(self.keys) if not self._recall(number, key)]
         if known := len(jobs) - len(left):
             what = "searches" if jobs[0].kind == "tune" else "runs"
             said = f"{known} of {len(jobs)} {what} are kept in {escape(str(self.kept.folder))} and not done again"
             self.console.print(said, soft_wrap=True, highlight=False)
-            self.result.write(self.out)
+            self._write()
         self._train(left)
 
     def _train(self, left: list[int]) -> None:
         jobs = [self.jobs[number] for number in left]
-        number = min(self.plan.jobs, len(jobs))
+        self.side_by_side = min(self.plan.jobs, len(jobs))
         with Board(jobs, self.console) as board:
             watch = _Watch(self, left, board)
-            if number > 1:
+            if self.side_by_side > 1:
                 setup = Setup(self.plan.data_part, self.data, torch.get_num_threads())
-                in_processes(jobs, number, setup, watch)
+                in_processes(jobs, self.side_by_side, setup, watch)
             else:
                 in_turn(jobs, self.plan.data, watch)
 
@@ -154,6 +172,11 @@ class _Bench:
         if found is None:
             return False
         try:
+            if losses := found.get("losses"):
+                # A search that did not end. Where all of its trials failed it begins anew.
+                if any(loss is not None for loss in losses):
+                    self.jobs[number] = replace(self.jobs[number], tried=losses)
+                return False
             self._add(number, found)
         except (TypeError, KeyError, AttributeError) as error:
             warn(
@@ -163,14 +186,20 @@ class _Bench:
             return False
         return True
 
+    def tried(self, number: int, loss: float | None) -> None:
+        """Keep the losses of a search so far, so that it goes on with the next trial."""
+        losses = [*self.jobs[number].tried, loss]
+        self.jobs[number] = replace(self.jobs[number], tried=losses)
+        self.kept.keep(self.keys[number], {"losses": losses})
+
     def take(self, number: int, found: Found) -> None:
         """Keep what a job gave, unless it failed: the next bench tries that again."""
         if self.jobs[number].kind == "run":
-            found = {**found, "key": self.keys[number], "jobs": self.plan.jobs}
+            found = {**found, "key": self.keys[number], "jobs": self.side_by_side}
         if not found["failed"]:
             self.kept.keep(self.keys[number], found)
         self._add(number, found)
-        self.result.write(self.out)
+        self._write()
         self.console.print(self._line(self.jobs[number], found), highlight=False)
 
     def _add(self, number: int, found: Found) -> None:
@@ -181,9 +210,12 @@ class _Bench:
             self.result.runs[:] = [self.runs[known] for known in sorted(self.runs)]
         elif job.kind == "tune":
             self.searched[job.variant] = found
-        elif not found["failed"]:
+        else:
             fields = ("tasks", "cosine", "rate")
-            self.result.conflicts[job.variant] = Conflicts(**{name: found[name] for name in fields})
+            self.watched[number] = found["failed"] or Conflicts(**{name: found[name] for name in fields})
+            named = {self.jobs[known].variant: self.watched[known] for known in sorted(self.watched)}
+            self.result.conflicts = {name: one for name, one in named.items() if isinstance(one, Conflicts)}
+            self.result.unwatched = {name: one for name, one in named.items() if isinstance(one, str)}
 
     def _line(self, job: Job, found: Found) -> Text:
         if job.kind == "run":
@@ -203,7 +235,9 @@ class _Watch:
     def started(self, number: int) -> None:
         self.board.started(number)
 
-    def epoch(self, number: int) -> None:
+    def epoch(self, number: int, loss: float | None = None) -> None:
+        if self.bench.jobs[self.left[number]].kind == "tune":
+            self.bench.tried(self.left[number], loss)
         self.board.epoch(number)
 
     def ended(self, number: int, found: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ A run that is watched is trained from the first seed as the scored one is, and l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +22,13 @@ from mtlkit.bench.variants import without_memory
 from mtlkit.data import Data
 from mtlkit.errors import SpecError
 from mtlkit.train import Callback, GradientMonitor, Trainer
+from mtlkit.train.course import planned_epochs
 from mtlkit.train.places import Places
 
 _LOOKS = 100
 """As many show what a mean over all steps would, and cost little beside them."""
+_UNCOUNTED = 10
+"""Steps from one look to the next where it is not known how many there are."""
 
 
 def watched(variants: Iterable[Variant]) -> list[Variant]:
@@ -61,7 +65,7 @@ def conflicts_of(job: Job, data: Data, on_epoch: OnEpoch = lambda: None) -> Conf
     precision = "fp32" if job.train["precision"] == "fp16" else job.train["precision"]
     monitor = GradientMonitor(every=1)
     trainer = trainer_of(job, [monitor, _Epochs(on_epoch)], precision=precision, compile=False)
-    monitor.every = _every(trainer, data)
+    monitor.every = _every(trainer.settings, length(data.train))
     records = fitted(trainer, data.train, None).gradients
     return summed_up(trainer.model.tasks, [record["cosine"] for record in records])
 
@@ -77,13 +81,13 @@ def _plain(matrix: Tensor) -> list[list[float | None]]:
     return [[None if value != value else value for value in row] for row in matrix.tolist()]
 
 
-def _every(trainer: Trainer, data: Data) -> int:
-    """Steps from one look to the next, so that there are about `_LOOKS`."""
-    settings, rows = trainer.settings, length(data.train)
-    if rows is None:
-        return 10
-    steps = -(-rows // (settings["batch_size"] * settings["accumulate"])) * (settings["epochs"] or 10)
-    return max(1, min(steps, settings["max_steps"] or steps) // _LOOKS)
+def _every(settings: Mapping[str, Any], rows: int | None) -> int:
+    """Steps from one look to the next, so that there are about `_LOOKS`; rows are None where they are not counted."""
+    epochs, steps = planned_epochs(settings), settings["max_steps"]
+    if epochs is not None and rows is not None:
+        planned = epochs * -(-rows // (settings["batch_size"] * settings["accumulate"]))
+        steps = min(planned, steps or planned)
+    return max(1, steps // _LOOKS) if steps else _UNCOUNTED
 
 
 class _Epochs(Callback):

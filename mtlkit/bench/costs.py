@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtlkit.balancing import Balancer
+from mtlkit.balancing import Balancer, Place
 from mtlkit.model import Model
+from mtlkit.show.balanced import KINDS
 from mtlkit.show.cost import Cost
 from mtlkit.show.work import kinds, walk
 from mtlkit.spec import Spec
 
-_PLAIN = "losses"
-"""The mode of a balancer that works on the losses alone."""
+Mode = tuple[Place | None, bool]
+"""A way of balancing: where it takes the tasks' gradients, and whether it needs their rows."""
+_PLAIN: Mode = (None, False)
+"""That of a balancer which works on the losses alone."""
 _LENGTH = 128
 """Stands for an axis of any length, as it does for `Cost`."""
 
@@ -32,17 +35,18 @@ class Costs:
         parameters: of the model.
         flops: of an example, forward and backward, by mode; None where they are not known.
         step_bytes: of a training step, by mode; None as before.
+        tasks: of the model; what balances the gradient of a single one has nothing to do.
     """
 
     parameters: int
-    flops: dict[str, float | None]
-    step_bytes: dict[str, int | None]
+    flops: dict[Mode, float | None]
+    step_bytes: dict[Mode, int | None]
+    tasks: int
 
     def under(self, balancer: Balancer) -> tuple[float | None, int | None]:
         """FLOPs and bytes with this balancer; None where they are not known."""
-        mode = _PLAIN
-        if balancer.at is not None and len(self.flops) > 1:
-            mode = f"at {balancer.at.replace('_', ' ')}, {'rows' if balancer.needs_matrix else 'weights'}"
+        alone = balancer.at is None or self.tasks == 1
+        mode = _PLAIN if alone else (balancer.at, balancer.needs_matrix)
         return self.flops.get(mode), self.step_bytes.get(mode)
 
     @property
@@ -66,9 +70,10 @@ def costs_of(spec: Spec, batch: int, balanced: bool = True) -> Costs:
     """
     cost = Cost.of(spec, batch=batch, balanced=balanced)
     held = sum(cost.memory.values()) if "activations" in cost.memory else None
-    flops = {mode.name: None if mode.flops is None else mode.flops / batch for mode in cost.modes}
-    needs = {m.name: None if held is None or m.more is None else held + m.more for m in cost.modes}
-    return Costs(cost.parameters, flops, needs)
+    modes = dict(zip([_PLAIN, *((at, kind.needs_matrix) for at, kind, _ in KINDS)], cost.modes, strict=False))
+    flops = {how: None if mode.flops is None else mode.flops / batch for how, mode in modes.items()}
+    needs = {how: None if held is None or mode.more is None else held + mode.more for how, mode in modes.items()}
+    return Costs(cost.parameters, flops, needs, len(spec["tasks"]))
 
 
 def together(each: Sequence[Costs]) -> Costs:
@@ -77,7 +82,7 @@ def together(each: Sequence[Costs]) -> Costs:
     needs = [costs.plain_bytes for costs in each]
     total = None if None in flops else sum(known for known in flops if known is not None)
     most = None if None in needs else max(known for known in needs if known is not None)
-    return Costs(sum(costs.parameters for costs in each), {_PLAIN: total}, {_PLAIN: most})
+    return Costs(sum(costs.parameters for costs in each), {_PLAIN: total}, {_PLAIN: most}, 1)
 
 
 def plain_flops_of(model: Model, batch: int) -> float | None:

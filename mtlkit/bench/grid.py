@@ -14,9 +14,10 @@ name, or its name and model as in "timm:resnet18". Without `sharing` it is what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +29,7 @@ from mtlkit.runfile import RunFile
 from mtlkit.spec import MAX_NAME
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+MOST_SEEDS = 1_000
 _MOST = 100
 _Named = (
     Annotated[dict[str, Any], Field(min_length=1, max_length=_MOST)]
@@ -41,7 +43,7 @@ class Match(BaseModel):
     model_config = _STRICT
 
     by: Literal["parameters", "flops"] = "parameters"
-    to: Annotated[int, Field(ge=1)] | str | None = None
+    to: Annotated[float, Field(ge=1)] | str | None = None
 
 
 class Tune(BaseModel):
@@ -63,7 +65,7 @@ class Table(BaseModel):
     balancers: _Named | None = None
     leave_out: list[str] = []
     """Patterns of "trunk/sharing/balancer" that are not compared, as in "*/none/upgrad"."""
-    seeds: Annotated[int, Field(ge=1, le=1_000)] = 3
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 3
     threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
     """Threads of the processor for one operation; if left out as many as torch likes, shared among the `jobs`."""
     jobs: Annotated[int, Field(ge=1, le=256)] = 1
@@ -76,17 +78,6 @@ class Table(BaseModel):
     """Whether the trunks are made as large as a reference; see `mtlkit.bench.match`."""
     tune: Tune | None = None
     """Hyper-parameters that are searched on validation data; see `mtlkit.bench.tune`."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What a caller says in place of the file: names of its parts or of registered ones, and numbers."""
-
-    trunks: Sequence[str] | None = None
-    sharing: Sequence[str] | None = None
-    balancers: Sequence[str] | None = None
-    seeds: int | None = None
-    jobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,17 +95,34 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The three axes of a bench, and the rest of its table with every default filled in."""
+    """The three axes of a bench, and the rest of its table with every default filled in.
+
+    Args:
+        trunks, sharing, balancers: the axes.
+        table: `[bench]`.
+        references: by "trunk/sharing" what sizes may be matched to: also what the file has and no caller chose.
+    """
 
     trunks: Axis
     sharing: Axis
     balancers: Axis
     table: dict[str, Any]
+    references: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def name(self, trunk: str, sharing: str, balancer: str) -> str:
         """What a combination is called: by what varies."""
         named = ((self.trunks, trunk), (self.sharing, sharing), (self.balancers, balancer))
         return "/".join(name for axis, name in named if len(axis.parts) > 1) or trunk
+
+    def combinations(self) -> list[str]:
+        """All of "trunk/sharing/balancer", also those that are left out."""
+        parts = self.trunks.parts, self.sharing.parts, self.balancers.parts
+        return ["/".join(names) for names in product(*parts)]
+
+    def pairs(self) -> dict[str, tuple[Any, Any]]:
+        """The part of a trunk and of a scheme, by "trunk/sharing"."""
+        every = product(self.trunks.parts.items(), self.sharing.parts.items())
+        return {f"{trunk}/{sharing}": (part, scheme) for (trunk, part), (sharing, scheme) in every}
 
     def wanted(self, trunk: str, sharing: str) -> list[str]:
         """The balancers that a trunk under a sharing scheme is compared with."""
@@ -131,31 +139,22 @@ class Grid:
         )
 
 
-def read_grid(raw: Mapping[str, Any], run: RunFile, chosen: Chosen, problems: list[Problem]) -> Grid | None:
-    """The table `[bench]` with what the caller chose; None after adding what is wrong to `problems`."""
+def read_grid(raw: Mapping[str, Any], run: RunFile, problems: list[Problem]) -> Grid | None:
+    """The table `[bench]`; None after adding what is wrong to `problems`."""
     table = dict(raw)
-    for name in ("seeds", "jobs"):
-        if getattr(chosen, name) is not None:
-            table[name] = getattr(chosen, name)
-    for name in ("trunks", "sharing", "balancers"):
-        names: Sequence[str] | None = getattr(chosen, name)
-        if names is not None:
-            known = _by_name(table.get(name))
-            table[name] = {one: known.get(one, one) for one in names}
     if isinstance(table.get("match"), str):
         table["match"] = {"by": table["match"]}
     checked = validate(Table, table, "bench", problems)
     if checked is None:
         return None
-    trunks = _named(checked["trunks"], "bench.trunks", problems)
+    trunks = axis_of(checked["trunks"], "bench.trunks", problems)
     grid = Grid(
-        Axis({name: _part(trunk) for name, trunk in trunks.items()}, "bench.trunks"),
+        replace(trunks, parts={name: trunk_of(trunk) for name, trunk in trunks.parts.items()}),
         _axis(checked["sharing"], "bench.sharing", run.model, "sharing", "model", "hard", problems),
         _axis(checked["balancers"], "bench.balancers", run.train, "balancer", "train", "sum", problems),
         checked,
     )
-    _check_left_out(grid, problems)
-    return grid
+    return replace(grid, references=grid.pairs())
 
 
 def _axis(
@@ -168,10 +167,10 @@ def _axis(
         return Axis({name if isinstance(name, str) else key: part}, f"{where}.{key}", own=False)
     if table.get(key) is not None:
         problems.append(Problem(f"{where}.{key}", f"is what {path} varies; leave one of them out"))
-    return Axis(_named(raw, path, problems), path)
+    return axis_of(raw, path, problems)
 
 
-def _named(raw: Any, path: str, problems: list[Problem]) -> dict[str, Any]:
+def axis_of(raw: Any, path: str, problems: list[Problem]) -> Axis:
     """Parts by name, from a table or a list."""
     named: dict[str, Any] = {}
     for key, part in raw.items() if isinstance(raw, dict) else enumerate(raw):
@@ -187,21 +186,14 @@ def _named(raw: Any, path: str, problems: list[Problem]) -> dict[str, Any]:
             problems.append(Problem(f"{path}.{shown(name)}", fault))
         else:
             named[name] = part
-    return named
-
-
-def _by_name(raw: Any) -> dict[str, Any]:
-    """What a file names, as far as it can be read: what is wrong in it is told later."""
-    if isinstance(raw, dict):
-        return raw
-    return {_type(part): part for part in raw if isinstance(_type(part), str)} if isinstance(raw, list) else {}
+    return Axis(named, path)
 
 
 def _type(part: Any) -> Any:
     return part.get("type") if isinstance(part, dict) else part
 
 
-def _part(trunk: Any) -> Any:
+def trunk_of(trunk: Any) -> Any:
     """ "timm:resnet18" as the part {"type": "timm", "model": "resnet18"}; anything else as it is."""
     if not isinstance(trunk, str) or ":" not in trunk:
         return trunk
@@ -212,16 +204,3 @@ def _part(trunk: Any) -> Any:
 def _checked(axis: Axis, registry: Any, problems: list[Problem]) -> Axis:
     found = {name: check(registry, part, axis.at(name), problems) for name, part in axis.parts.items()}
     return replace(axis, parts={name: part for name, part in found.items() if part is not None})
-
-
-def _check_left_out(grid: Grid, problems: list[Problem]) -> None:
-    names = [f"{t}/{s}/{b}" for t in grid.trunks.parts for s in grid.sharing.parts for b in grid.balancers.parts]
-    left_out = grid.table["leave_out"]
-    for index, pattern in enumerate(left_out):
-        if not any(fnmatchcase(name, pattern) for name in names):
-            message = f"found {shown(pattern)}, which is none of trunk/sharing/balancer; expected one such as"
-            problems.append(
-                Problem(f"bench.leave_out.{index}", f"{message} {names[0] if names else '*/none/upgrad'!r}")
-            )
-    if names and all(any(fnmatchcase(name, pattern) for pattern in left_out) for name in names):
-        problems.append(Problem("bench.leave_out", "leaves nothing to compare. Remove some of it"))

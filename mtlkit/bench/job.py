@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mtlkit.spec import Spec
+from mtlkit.train.course import planned_epochs
 
 Kind = Literal["run", "conflicts", "tune"]
 
-_EPOCHS = 10
-"""Those of a trainer that is told neither epochs nor steps."""
+OWN = ("seed", "patience", "out_dir", "save_every", "keep", "resume", "trackers", "callbacks", "progress")
+"""Arguments of the trainer that would give one run what another lacks, or that have no meaning for many runs."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Job:
         seed: draws first weights, dropout and the order of the data.
         task: of a baseline's run, the one that it trains; else None.
         spec: of the model that is trained.
-        train: the trainer's arguments but for the seed.
+        train: the trainer's arguments but for those of `OWN`.
         search: what is searched, as `mtlkit.bench.tune.search` takes it.
+        tried: the losses of trials of it that ended before, in their order; None for one that failed.
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class Job:
     spec: Spec
     train: dict[str, Any]
     search: dict[str, Any] = field(default_factory=dict)
+    tried: list[float | None] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -52,8 +55,7 @@ class Job:
         """How many epochs, or trials, it has; None where only its steps are known."""
         if self.kind == "tune":
             return int(self.search["trials"])
-        epochs: int | None = self.train["epochs"] or (None if self.train["max_steps"] else _EPOCHS)
-        return epochs
+        return planned_epochs(self.train)
 
     @property
     def _what(self) -> str:
@@ -63,4 +65,6 @@ class Job:
 
 
 OnEpoch = Callable[[], None]
-"""Called when an epoch, or trial, ends."""
+"""Called when an epoch ends."""
+OnTrial = Callable[[float | None], None]
+"""Called when a trial ends, with its loss; None if it failed."""

@@ -5,38 +5,31 @@
     found = kept.find(key)                # what `keep` was given, or None
     kept.keep(key, found)                 # runs/<key>.json, whole or not at all
 
-A key is a hash of the model's spec, the trainer's arguments, the seed, the content of the data, the text of mtlkit and
-of the parts that come from elsewhere, the versions of what they stand on, and the processor, threads and device, since
+A key is a hash of the model's spec, the trainer's arguments, the seed, the content of the data, the code (see
+`mtlkit.bench.code`) of mtlkit and of the parts that come from elsewhere, and the processor, threads and device, since
 times are kept too. What changes any of these makes other keys. A file that is damaged is no file: its run is done anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from warnings import warn
 
-import mtlkit
+from mtlkit.bench.code import PACKAGES, code_of, text_of_mtlkit, versions_of
 from mtlkit.bench.job import Job
-from mtlkit.errors import PluginError
 from mtlkit.guarded import read_regular, signed
-from mtlkit.registry import BUILT_IN, Entry, registries
+from mtlkit.registry import BUILT_IN, registries
 from mtlkit.writing import whole
 
 FOLDER = "runs"
 _FORMAT = 1
 _MOST_BYTES = 64 * 2**20
-# What mtlkit's own parts are made with. An update of one may change figures, or times.
-_PACKAGES = ("torch", "torchvision", "timm", "torchjd", "accelerate", "torchmetrics", "numpy")
-_NEVER_AGAIN = uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -52,11 +45,13 @@ class Kept:
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         self.folder, self.setting = folder, setting
-        self._common = {"packages": _versions(), "mtlkit": _text_of_mtlkit(), **asdict(setting)}
+        self._common = {"packages": versions_of(PACKAGES), "mtlkit": text_of_mtlkit(), **asdict(setting)}
+        # Read once: what is edited while a bench runs is not what it runs.
+        self._code_of = cache(code_of)
 
     def key(self, job: Job) -> str:
-        """The hash of all that a job's figures depend on; what the variant is called is not of these."""
-        what = {**asdict(job), "variant": None, "parts": _others(job)}
+        """The hash of all that a job's figures depend on: not what the variant is called, nor how far a search is."""
+        what = {**asdict(job), "variant": None, "tried": None, "parts": self._others(job)}
         return _hash(json.dumps([_FORMAT, what, self._common]))
 
     def find(self, key: str) -> dict[str, Any] | None:
@@ -87,37 +82,15 @@ class Kept:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
 
-
-def _hash(text: str | bytes) -> str:
-    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    def _others(self, job: Job) -> list[Any]:
+        """The parts of a job that are not mtlkit's: who owns them, and their code."""
+        names = sorted({*_types(job.spec), *_types(job.train), *_types(job.search)})
+        entries = [e for r in registries.values() for name in names for e in r.claims(name) if e.owner != BUILT_IN]
+        return [[entry.kind, entry.name, entry.owner, *self._code_of(entry)] for entry in entries]
 
 
-@cache
-def _text_of_mtlkit() -> str:
-    """A hash of mtlkit's own files: in a clone they change while its version stays."""
-    root = Path(mtlkit.__file__).parent
-    hashed = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        hashed.update(f"{path.relative_to(root).as_posix()}\n".encode())
-        hashed.update(path.read_bytes())
-    return hashed.hexdigest()[:32]
-
-
-def _others(job: Job) -> list[list[str]]:
-    """The parts of a job that are not mtlkit's: who owns them, and a hash of the file that defines them."""
-    names = {*_types(job.spec), *_types(job.train)}
-    entries = [e for r in registries.values() for name in sorted(names) for e in r.claims(name) if e.owner != BUILT_IN]
-    return [[entry.kind, entry.name, entry.owner, _text_of(entry)] for entry in entries]
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _types(value: Any) -> Iterator[str]:
@@ -130,14 +103,3 @@ def _types(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _types(item)
-
-
-def _text_of(entry: Entry) -> str:
-    """A hash of the file that defines a part. Of what was typed in it is not known whether it is the same again."""
-    try:
-        return _hash(Path(inspect.getsourcefile(entry.load()) or "").read_bytes())
-    except (TypeError, OSError):
-        return _NEVER_AGAIN
-    except PluginError:
-        # Not what the job means, which has been built: a broken part of another kind under this name.
-        return ""

@@ -4,13 +4,13 @@
     match = { by = "flops", to = "cnn/hard" }       # of a step, as those of this trunk under this scheme
     match = { by = "parameters", to = 100_000 }
 
-Widths are the integers, and lists of these, that an encoder's options call hidden, channels, features, dim,
-feedforward or width, also of encoders within encoders. A trunk is scaled under each scheme by itself, so that MMoE with
-four experts has narrower ones. Its baseline has the trunk that it has under `hard`. What a model has beside its trunk
-stays as it is, and a trunk without such options, of timm say, too: its note says so. FLOPs are those of a forward and
-backward pass by the plain sum, whatever the balancer adds.
+Widths are those of `mtlkit.bench.widths`. A trunk is scaled under each scheme by itself, so that MMoE with four experts
+has narrower ones. Its baseline has the trunk that it has under `hard`. What a model has beside its trunk stays as it
+is, and a trunk without widths, of timm say, too: its note says so. FLOPs are those of a forward and backward pass by
+the plain sum, whatever the balancer adds.
 
 Where heads of attention make steps of `dim` too coarse for the budget, the other widths get a factor of their own.
+Where a scheme cuts widths into equal parts, they stay multiples of the number of these.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from typing import Any
 from mtlkit.bench.costs import plain_flops_of
 from mtlkit.bench.grid import Grid
 from mtlkit.bench.variants import without_memory
+from mtlkit.bench.widths import each_width, scaled
+from mtlkit.build import TooManyParameters
 from mtlkit.errors import PluginError, Problem, SpecError, nearest
 from mtlkit.part import Part
 from mtlkit.spec import Spec
 
-WIDTHS = ("hidden", "channels", "features", "dim", "feedforward", "width")
-_WIDEST = 65_536  # what options allow
 TOLERANCE = 0.05
+_UNITS = range(1, 65)
 _NEAR = 0.005
 _STEPS = 32
 _CLOSE = 1e-3  # widths of a thousand differ by that
@@ -47,6 +48,7 @@ class Sizes:
         batch: examples of a step.
         by: "parameters" or "flops".
         budget: of these.
+        asked: `match` of the bench file; with the budget where the reference is not among what is compared.
     """
 
     grid: Grid
@@ -54,6 +56,7 @@ class Sizes:
     batch: int
     by: str
     budget: float
+    asked: dict[str, Any]
     found: dict[str, tuple[Any, str]] = field(default_factory=dict)
     measured: dict[str, float | None] = field(default_factory=dict)
 
@@ -89,18 +92,26 @@ class Sizes:
 
     def _bisected(self, part: Part, scheme: Part) -> tuple[Part, str]:
         """The nearest by one factor; where steps of attention's widths are too coarse, by another one for the rest."""
-        best, factor = self._search(lambda factor: scaled(part, factor), scheme)
-        note = f"widths times {factor:.3g}"
-        if self._off(self._size(best, scheme) or 0.0) > TOLERANCE:
-            best, finer = self._search(lambda finer: scaled(part, finer, coarse=factor), scheme)
-            note = f"{note}, those beside attention's times {finer:.3g}"
+        unit = self._unit(part, scheme)
+        best, factor = self._search(lambda factor: scaled(part, factor, unit=unit), scheme)
+        note = f"widths times {factor:.3g}" + (f", multiples of {unit}" if unit > 1 else "")
+        if self._off(self._size(best, scheme)) > TOLERANCE:
+            other, finer = self._search(lambda finer: scaled(part, finer, coarse=factor, unit=unit), scheme)
+            if self._off(self._size(other, scheme)) < self._off(self._size(best, scheme)):
+                best, note = other, f"{note}, those beside attention's times {finer:.3g}"
         return best, note
+
+    def _unit(self, part: Part, scheme: Part) -> int:
+        """The least number such that widths may be changed where they stay multiples of it; 1 where none is found."""
+        wider = ((unit, each_width(part, lambda width, step, _: width + step, unit)) for unit in _UNITS)
+        return next((unit for unit, one in wider if self._size(one, scheme) is not None), 1)
 
     def _search(self, made: Callable[[float], Part], scheme: Part) -> tuple[Part, float]:
         """The nearest that is met on the way to the budget: rounded widths give no size exactly.
 
         A size grows as a power of the factor, so that a line through two points on logarithmic scales leads there in
-        few steps; where it leads out of the bracket, this is halved.
+        few steps; where it leads out of the bracket, this is halved. What is refused for another reason than its size
+        is left in the direction of the widths of the file, which are not.
         """
         low, high, at = math.log(_LEAST), math.log(_MOST), 0.0
         before: tuple[float, float] | None = None
@@ -108,12 +119,13 @@ class Sizes:
         while len(tried) < _STEPS and high - low > _CLOSE:
             candidate = made(math.exp(at))
             size = self._size(candidate, scheme)
-            tried.append((math.inf if size is None else self._off(size), at, candidate))
+            tried.append((self._off(size), at, candidate))
             if tried[-1][0] <= _NEAR:
                 break
-            low, high = (at, high) if size is not None and size < self.budget else (low, at)
+            wider = at < 0 if size is None else size < self.budget
+            low, high = (at, high) if wider else (low, at)
             guess = (low + high) / 2
-            if size is not None:
+            if size is not None and math.isfinite(size):
                 power = _POWER if before is None else (math.log(size) - before[1]) / (at - before[0])
                 line = at + math.log(self.budget / size) / max(power, _LEAST_POWER)
                 guess = line if low < line < high else guess
@@ -122,16 +134,21 @@ class Sizes:
         _, at, best = min(tried, key=lambda one: (one[0], abs(one[1])))
         return best, math.exp(at)
 
-    def _off(self, size: float) -> float:
-        return abs(size / self.budget - 1)
+    def _off(self, size: float | None) -> float:
+        return math.inf if size is None else abs(size / self.budget - 1)
 
     def _size(self, part: Part, scheme: Part) -> float | None:
-        """The parameters or FLOPs of the model; None where it has too many to be built, or they are not known."""
+        """The parameters or FLOPs of the model, infinite where it has too many to be built.
+
+        None where it is refused for another reason, or they are not known.
+        """
         spec = {**self.spec, "encoder": part, "sharing": scheme}
         key = repr(spec)
         if key not in self.measured:
             try:
                 self.measured[key] = size_of(spec, self.by, self.batch)
+            except TooManyParameters:
+                self.measured[key] = math.inf
             except SpecError:
                 self.measured[key] = None
         return self.measured[key]
@@ -149,57 +166,26 @@ def size_of(spec: Spec, by: str, batch: int) -> float | None:
     return plain_flops_of(model, batch)
 
 
-def scaled(part: Part, factor: float, coarse: float | None = None) -> Part:
-    """An encoder's part with all its widths times a factor; `dim` of attention stays a multiple of its heads.
-
-    Args:
-        part: it.
-        factor: of all widths.
-        coarse: another factor, of those that attention has.
-    """
-    heads = part.get("heads")
-
-    def width(key: str, value: Any) -> Any:
-        unit = heads if key == "dim" and type(heads) is int else 1
-        times = factor if coarse is None or unit == 1 else coarse
-        return min(max(1, round(value * times / unit)) * unit, _WIDEST) if type(value) is int else value
-
-    made: Part = {}
-    for key, value in part.items():
-        if isinstance(value, dict):
-            made[key] = scaled(value, factor, coarse)
-        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            made[key] = [scaled(item, factor, coarse) if isinstance(item, dict) else item for item in value]
-        elif key in WIDTHS:
-            made[key] = [width(key, item) for item in value] if isinstance(value, list) else width(key, value)
-        else:
-            made[key] = value
-    return made
-
-
 def sizes(grid: Grid, spec: Spec, train: Mapping[str, Any], problems: list[Problem]) -> Sizes | None:
     """What `[bench] match` asks for; None where it asks for nothing, or after adding what is wrong to `problems`."""
-    match = grid.table["match"]
-    named = {f"{trunk}/{scheme}": (trunk, scheme) for trunk in grid.trunks.parts for scheme in grid.sharing.parts}
-    if match is None or not train or not named:
+    match, here = grid.table["match"], [*grid.pairs()]
+    if match is None or not train or not here:
         return None
-    to = match["to"] if match["to"] is not None else next(iter(named))
-    if isinstance(to, str) and to not in named:
-        known = ", ".join(named)
-        problems.append(
-            Problem("bench.match.to", f"no trunk/sharing named {to!r}.{nearest(to, list(named))} There are: {known}")
-        )
+    by, to = match["by"], here[0] if match["to"] is None else match["to"]
+    if not isinstance(to, str):
+        return Sizes(grid, spec, train["batch_size"], by, float(to), match)
+    if to not in grid.references:
+        known = f"{nearest(to, [*grid.references])} There are: {', '.join(grid.references)}"
+        problems.append(Problem("bench.match.to", f"no trunk/sharing named {to!r}.{known}"))
         return None
-    if isinstance(to, str):
-        trunk, scheme = named[to]
-        whole = {**spec, "encoder": grid.trunks.parts[trunk], "sharing": grid.sharing.parts[scheme]}
-        try:
-            budget = size_of(whole, match["by"], train["batch_size"])
-        except (SpecError, PluginError):
-            return None  # it is told where variants are combined
-        if not budget:
-            problems.append(Problem("bench.match.to", f"the {match['by']} of {to!r} are not known. Give a number"))
-            return None
-    else:
-        budget = float(to)
-    return Sizes(grid, spec, train["batch_size"], match["by"], budget)
+    encoder, sharing = grid.references[to]
+    try:
+        budget = size_of({**spec, "encoder": encoder, "sharing": sharing}, by, train["batch_size"])
+    except (SpecError, PluginError) as error:
+        if to not in here:  # else it is told where variants are combined
+            problems.append(Problem("bench.match.to", f"{to!r} can't be built: {error}"))
+        return None
+    if not budget:
+        problems.append(Problem("bench.match.to", f"the {by} of {to!r} are not known. Give a number"))
+        return None
+    return Sizes(grid, spec, train["batch_size"], by, budget, match if to in here else {"by": by, "to": budget})

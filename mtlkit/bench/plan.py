@@ -25,16 +25,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mtlkit.bench.chosen import Chosen, narrowed
 from mtlkit.bench.conflicts import watched
-from mtlkit.bench.grid import Chosen, read_grid
-from mtlkit.bench.job import Job
+from mtlkit.bench.grid import MOST_SEEDS, read_grid
+from mtlkit.bench.job import OWN, Job
 from mtlkit.bench.match import sizes
 from mtlkit.bench.ranges import searches
 from mtlkit.bench.result import Measure, Variant
 from mtlkit.bench.tune import applied
 from mtlkit.bench.variants import SHARED, alone, changed, combined, without_memory
 from mtlkit.data import Data
-from mtlkit.errors import Problem, SpecError
+from mtlkit.errors import DataError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.part import Part, make
 from mtlkit.registry import metrics
@@ -43,9 +44,9 @@ from mtlkit.spec import Spec
 from mtlkit.train.trainer import check_settings
 
 DEFAULT = Path(__file__).with_name("default.toml")
-
-# Arguments of the trainer that would give one run what another lacks, or that have no meaning for many runs.
-_OWN = ("seed", "patience", "out_dir", "save_every", "keep", "resume", "trackers", "callbacks", "progress")
+_VARIED = ("encoder", "encoders")
+_TRIALS_SEED = MOST_SEEDS
+"""That of the runs of a search: none that is reported has it, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ class Plan:
     searches: dict[str, dict[str, Any]]
 
     def trials(self) -> list[Job]:
-        """A search for each variant, by runs of a seed that none of the reported ones has."""
+        """A search for each variant."""
         variants = self.variants
         return [
-            Job("tune", name, self.seeds, None, variants[name].spec, variants[name].train, asked)
+            Job("tune", name, _TRIALS_SEED, None, variants[name].spec, variants[name].train, asked)
             for name, asked in self.searches.items()
         ]
 
@@ -88,11 +89,10 @@ class Plan:
     def runs(self) -> list[Job]:
         """All runs, seed by seed, so that what slows the machine for a while slows all variants alike."""
         return [
-            Job("run", variant.name, seed, task, variant.spec if task is None else alone(variant.spec, task), train)
+            Job("run", one.name, seed, task, one.spec if task is None else alone(one.spec, task), one.train)
             for seed in range(self.seeds)
-            for variant in self.variants.values()
-            for train in [variant.train]
-            for task in (self.measures if variant.is_baseline else [None])
+            for one in self.variants.values()
+            for task in (self.measures if one.is_baseline else [None])
         ]
 
     def watches(self) -> list[Job]:
@@ -122,22 +122,24 @@ def read_plan(
         jobs: runs at the same time.
 
     Raises:
-        SpecError: all problems of the file, each with its path.
+        SpecError: all problems of the file that can be found at once, each with its path.
         DataError: the data can't be read.
     """
     source = str(file or DEFAULT)
     run, tables = read_run(file or DEFAULT, ("bench",))
     problems: list[Problem] = []
-    grid = read_grid(tables.get("bench", {}), run, Chosen(trunks, sharing, balancers, seeds, jobs), problems)
+    chosen = Chosen(trunks, sharing, balancers, seeds, jobs)
+    grid = read_grid(chosen.over(tables.get("bench", {})), run, problems)
+    grid = None if grid is None else narrowed(grid, chosen, problems)
     _refuse_own(run, problems)
-    if grid is None or problems:
+    data = _data_of(run, problems, source)
+    spec = complete({key: value for key, value in run.model.items() if key not in ("sharing", *_VARIED)}, data)
+    train = _checked_train(run, spec, problems)
+    if grid is None:
         raise SpecError(problems, source)
-    data = run.load_data()
-    _refuse_missing(data, problems)
-    spec = complete({key: value for key, value in run.model.items() if key != "sharing"}, data)
-    train = _checked_train({key: value for key, value in run.train.items() if key != "balancer"}, spec, problems)
     grid = grid.checked(problems)
-    variants = combined(grid, spec, train, problems, sizes(grid, spec, train, problems))
+    size = sizes(grid, spec, train, problems)
+    variants = combined(grid, spec, train, problems, size)
     searched = searches(grid, variants, problems)
     if problems:
         raise SpecError(problems, source)
@@ -151,27 +153,27 @@ def read_plan(
         "sharing": grid.sharing.parts,
         "balancers": grid.balancers.parts,
         "baselines": any(variant.is_baseline for variant in variants.values()),
+        "match": None if size is None else size.asked,
     }
     rest = {key: value for key, value in one.spec.items() if key not in ("encoder", "sharing")}
     filled = {"bench": table, "data": run.data, "train": train, "model": rest}
-    seeds, threads, jobs = (table[name] for name in ("seeds", "threads", "jobs"))
-    return Plan(variants, seeds, threads, jobs, run.data, data, _measures(one), filled, searched)
+    return Plan(
+        variants, table["seeds"], table["threads"], table["jobs"], run.data, data, _measures(one), filled, searched
+    )
 
 
-def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
-    problems += [
-        Problem(f"train.{name}", "is set by the bench itself, alike for all variants; leave it out")
-        for name in _OWN
-        if name in run.train
-    ]
-    problems += [
-        Problem(f"model.{key}", "is what a bench varies; name encoders under bench.trunks instead")
-        for key in ("encoder", "encoders")
-        if key in run.model
-    ]
+def _data_of(run: RunFile, problems: list[Problem], source: str) -> Data:
+    """The data, in which there is what a bench needs.
 
-
-def _refuse_missing(data: Data, problems: list[Problem]) -> None:
+    Raises:
+        SpecError, DataError: they can't be read, and nothing that depends on them can be checked.
+    """
+    try:
+        data = run.load_data()
+    except (DataError, SpecError) as error:
+        if not problems:
+            raise
+        raise SpecError([*problems, Problem("data", str(error))], source) from error
     problems += [
         Problem("data", f"gives no {part} examples; a bench needs them to {use}")
         for part, examples, use in (
@@ -180,16 +182,32 @@ def _refuse_missing(data: Data, problems: list[Problem]) -> None:
         )
         if examples is None
     ]
+    return data
 
 
-def _checked_train(train: Mapping[str, Any], spec: Spec, problems: list[Problem]) -> dict[str, Any]:
-    tasks = spec.get("tasks")
+def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
+    problems += [
+        Problem(f"train.{name}", "is set by the bench itself, alike for all variants; leave it out")
+        for name in OWN
+        if name in run.train
+    ]
+    problems += [
+        Problem(f"model.{key}", "is what a bench varies; name encoders under bench.trunks instead")
+        for key in _VARIED
+        if key in run.model
+    ]
+
+
+def _checked_train(run: RunFile, spec: Spec, problems: list[Problem]) -> dict[str, Any]:
+    """The arguments that all runs share; none after adding to `problems`."""
+    tasks, others = spec.get("tasks"), (*OWN, "balancer")
+    given = {name: value for name, value in run.train.items() if name not in others}
     try:
-        settings = check_settings(train, tuple(tasks) if isinstance(tasks, dict) else ())
+        settings = check_settings(given, tuple(tasks) if isinstance(tasks, dict) else ())
     except SpecError as error:
         problems += [Problem(f"train.{p.path}", p.message) for p in error.problems]
         return {}
-    return {name: value for name, value in settings.items() if name not in (*_OWN, "balancer")}
+    return {name: value for name, value in settings.items() if name not in others}
 
 
 def _tuned(variant: Variant, found: Mapping[str, Any] | None) -> Variant:
@@ -199,7 +217,10 @@ def _tuned(variant: Variant, found: Mapping[str, Any] | None) -> Variant:
         said = f"arguments as in the file, since the search failed: {found['failed']}"
         return replace(variant, note="; ".join(filter(None, (variant.note, said))))
     values = ", ".join(f"{name} = {_short(value)}" for name, value in found["values"].items())
-    said = f"{values}, by the validation loss of {found['trials']} trials"
+    lost = found["trials"] - found["finished"]
+    said = f"{values}, by the validation loss of {found['trials']} trials" + (
+        f", {lost} of them failed" if lost else ""
+    )
     spec, train = applied(variant.spec, variant.train, found["values"])
     return changed(variant, spec, train, "; ".join(filter(None, (variant.note, said))))
 

@@ -8,18 +8,27 @@ What can be asked is `mtlkit.bench.tune`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 from mtlkit.bench.grid import Grid
-from mtlkit.bench.match import WIDTHS
+from mtlkit.bench.job import OWN
+from mtlkit.bench.match import size_of
 from mtlkit.bench.result import Variant
-from mtlkit.bench.tune import TRUNK, applied, optuna
-from mtlkit.bench.variants import without_memory
-from mtlkit.errors import MtlkitError, Problem, SpecError, nearest, shown
+from mtlkit.bench.tune import SHORT, TRUNK, applied, optuna
+from mtlkit.bench.variants import balancer_of, without_memory
+from mtlkit.errors import MtlkitError, PluginError, Problem, SpecError, nearest, shown
 from mtlkit.train.trainer import check_settings
 
-_BUDGET = ("epochs", "max_steps", "batch_size", "accumulate")
+_TAKEN = {
+    **dict.fromkeys(OWN, "is set by the bench itself, alike for all variants. Leave it out"),
+    **dict.fromkeys(
+        ("epochs", "max_steps", "batch_size", "accumulate"), "is part of the budget, which all have alike. Leave it out"
+    ),
+    "balancer": "is what bench.balancers varies. Name several balancers there",
+    TRUNK.rstrip("."): "is an option of a trunk. Put it under bench.tune.trunks",
+}
 _KEYS = {"low", "high", "log"}
 _AT = "bench.tune"
 
@@ -42,7 +51,12 @@ def searches(grid: Grid, variants: Mapping[str, Variant], problems: list[Problem
     except MtlkitError as error:
         problems.append(Problem(_AT, str(error)))
         return {}
-    general = {n: s for n, raw in table.items() if n not in ("trials", "trunks") and (s := _space(n, raw, problems))}
+    general: dict[str, Space] = {}
+    for name, raw in table.items():
+        if taken := _TAKEN.get(name.partition(".")[0]):
+            problems.append(Problem(f"{_AT}.{name}", taken))
+        elif name not in ("trials", "trunks") and (space := _space(name, raw, problems)):
+            general[name] = space
     own: dict[str, dict[str, Space]] = {}
     for trunk, options in table["trunks"].items():
         if trunk not in grid.trunks.parts:
@@ -54,8 +68,8 @@ def searches(grid: Grid, variants: Mapping[str, Variant], problems: list[Problem
         own[trunk] = {f"{TRUNK}{n}": s for n, raw in options.items() if (s := _space(f"{at}{n}", raw, problems))}
     if not general and not any(own.values()) and not problems:
         problems.append(Problem(_AT, "searches nothing. Name arguments of the trainer, such as lr = [1e-4, 1e-2]"))
-    _refuse_budget(general, own, grid, problems)
-    _check_places(general, own, variants, problems)
+    _refuse_overlaps(general, own, problems)
+    _check_places(general, own, variants, grid.table["match"], problems)
     trials = table["trials"]
     return {
         name: {"trials": trials, "ranges": general | own.get(one.trunk, {}), "alone": one.is_baseline}
@@ -83,53 +97,66 @@ def _space(name: str, raw: Any, problems: list[Problem]) -> Space | None:
     return None
 
 
-def _refuse_budget(
-    general: Mapping[str, Space], own: Mapping[str, Mapping[str, Space]], grid: Grid, problems: list[Problem]
+def _refuse_overlaps(
+    general: Mapping[str, Space], own: Mapping[str, Mapping[str, Space]], problems: list[Problem]
 ) -> None:
-    for name in general:
-        first = name.partition(".")[0]
-        if first in _BUDGET:
-            problems.append(Problem(f"{_AT}.{name}", "is part of the budget, which all have alike. Leave it out"))
-        if first == "balancer":
-            problems.append(Problem(f"{_AT}.{name}", "is what bench.balancers varies. Name several balancers there"))
-    for trunk, options in own.items() if grid.table["match"] else ():
-        for name in options:
-            if set(name.split(".")) & set(WIDTHS):
-                path = f"{_AT}.trunks.{trunk}.{name.removeprefix(TRUNK)}"
-                problems.append(Problem(path, "is a width, which bench.match chooses. Leave one of them out"))
+    """Refuse two names that stand for one place, or of which one stands for a place within the other's."""
+    for trunk, names in (("", general), *own.items()):
+        for one, other in combinations(names, 2):
+            first, second = (f"{SHORT.get(name, name)}." for name in (one, other))
+            if first.startswith(second) or second.startswith(first):
+                message = f"and {one.removeprefix(TRUNK)!r} stand for one place, or for a place and one within it"
+                problems.append(Problem(_path(other, trunk), f"{message}. Leave one of them out"))
+
+
+def _path(name: str, trunk: str) -> str:
+    return f"{_AT}.trunks.{trunk}.{name.removeprefix(TRUNK)}" if name.startswith(TRUNK) else f"{_AT}.{name}"
 
 
 def _check_places(
     general: Mapping[str, Space],
     own: Mapping[str, Mapping[str, Space]],
     variants: Mapping[str, Variant],
+    match: Mapping[str, Any] | None,
     problems: list[Problem],
 ) -> None:
     """Try the ends of each range, and each choice, one at a time."""
-    seen: set[str] = set()
-    for one in variants.values():
-        for name, space in {**general, **own.get(one.trunk, {})}.items():
-            in_trunk = name.startswith(TRUNK)
-            path = f"{_AT}.trunks.{one.trunk}.{name.removeprefix(TRUNK)}" if in_trunk else f"{_AT}.{name}"
-            if path in seen:
-                continue
-            seen.add(path)
-            for value in space.get("choices", [space.get("low"), space.get("high")]):
-                if message := _fault(one, name, value):
-                    problems.append(Problem(path, message))
-                    break
+    wrong = {problem.path for problem in problems}
+    for variant, name, space in _uses(general, own, variants):
+        path = _path(name, variant.trunk)
+        for value in space.get("choices", [space.get("low"), space.get("high")]):
+            if path not in wrong and (message := _fault(variant, name, value, match)):
+                problems.append(Problem(path, message))
+                wrong.add(path)
 
 
-def _fault(variant: Variant, name: str, value: Any) -> str:
+def _uses(
+    general: Mapping[str, Space], own: Mapping[str, Mapping[str, Space]], variants: Mapping[str, Variant]
+) -> Iterator[tuple[Variant, str, Space]]:
+    """What is searched: an argument of the trainer with each balancer, an option of a trunk under each scheme."""
+    for balancer in dict.fromkeys(one.balancer for one in variants.values()):
+        first = next(one for one in variants.values() if one.balancer == balancer)
+        yield from ((first, name, space) for name, space in general.items())
+    for trunk, sharing in dict.fromkeys((one.trunk, one.sharing) for one in variants.values()):
+        first = next(one for one in variants.values() if (one.trunk, one.sharing) == (trunk, sharing))
+        yield from ((first, name, space) for name, space in own.get(trunk, {}).items())
+
+
+def _fault(variant: Variant, name: str, value: Any, match: Mapping[str, Any] | None) -> str:
     """Why a value can't stand where its name says; "" where it can."""
     try:
         spec, train = applied(variant.spec, variant.train, {name: value})
-        if name.startswith(TRUNK):
-            without_memory(spec)
-        else:
-            check_settings(train, tuple(spec["tasks"]))
-    except SpecError as error:
-        return f"with {shown(value)}: {'; '.join(str(problem) for problem in error.problems)}"
     except (KeyError, IndexError, ValueError, TypeError) as error:
         return f"names no place in {'the trunk' if name.startswith(TRUNK) else '[train]'}: {error}"
+    try:
+        if not name.startswith(TRUNK):
+            check_settings(train, tuple(spec["tasks"]))
+            balancer_of(without_memory(spec), train)
+        elif match is None:
+            without_memory(spec)
+        elif size_of(spec, match["by"], batch := train["batch_size"]) != size_of(variant.spec, match["by"], batch):
+            return f"changes the {match['by']} with {shown(value)}, which bench.match chooses. Leave one of them out"
+    except (SpecError, PluginError) as error:
+        found = error.problems if isinstance(error, SpecError) else [error]
+        return f"with {shown(value)} for {variant.name}: {'; '.join(map(str, found))}"
     return ""

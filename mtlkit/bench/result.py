@@ -85,7 +85,7 @@ class Run:
         epochs: the history, one dict an epoch, {"epoch", "train": {task: {...}}, "valid": {task: {...}}, ...}.
         failed: why, or None.
         key: hash of all that the run depends on; runs with the same key need not be repeated.
-        jobs: how many runs were trained at the same time, which makes each of them slower.
+        jobs: how many runs were trained side by side, which makes each of them slower.
     """
 
     variant: str
@@ -139,6 +139,8 @@ class Result:
         measures: by task.
         examples: the number of them in "train", "valid" and "test".
         variants: by name, baselines among them, in the order of the bench file.
+        conflicts: by the variant whose tasks' gradients were watched.
+        unwatched: why the run failed in which they should have been, by the variant.
     """
 
     file: dict[str, Any]
@@ -148,6 +150,7 @@ class Result:
     variants: dict[str, Variant]
     runs: list[Run] = field(default_factory=list)
     conflicts: dict[str, Conflicts] = field(default_factory=dict)
+    unwatched: dict[str, str] = field(default_factory=dict)
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: dict[str, str] = field(default_factory=versions)
     machine: dict[str, Any] = field(default_factory=machine)

@@ -20,6 +20,7 @@ from mtlkit.bench.job import Job, OnEpoch
 from mtlkit.bench.result import Run
 from mtlkit.data import Data
 from mtlkit.data.base import Examples
+from mtlkit.errors import DataError
 from mtlkit.runfile import for_tasks, seeded_model
 from mtlkit.train import Callback, Trainer
 
@@ -36,6 +37,11 @@ def run_once(job: Job, data: Data, on_epoch: OnEpoch = lambda: None) -> Run:
         trainer = trainer_of(job, [clock], patience=ENDLESS)
         best = fitted(trainer, data.train, data.valid).best_epoch
         peak = _peak(trainer)
+        if best is None:
+            raise DataError(
+                "the validation loss of no epoch is finite, so that none can be chosen. Look for NaN or infinite "
+                "values among the inputs and labels of the validation data, or lower the learning rate"
+            )
         test = trainer.evaluate(for_tasks(data.test, trainer.model.tasks))
     except Exception as error:  # noqa: BLE001 - a trunk may be a plugin's and fail in any way; the others go on
         failed = f"{type(error).__name__}: {error}"

@@ -23,7 +23,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mtlkit.bench.job import Job, OnEpoch
+from mtlkit.bench.job import Job, OnTrial
 from mtlkit.bench.run import ENDLESS, fitted, trainer_of
 from mtlkit.bench.variants import alone
 from mtlkit.data.base import Examples
@@ -33,6 +33,8 @@ from mtlkit.train import Trainer
 
 TRUNK = "trunk."
 """What the names of a trunk's options begin with, beside those of the trainer's arguments."""
+SHORT = {"lr": "optimizer.lr"}
+"""Names that stand for longer ones."""
 _SEED = 0
 
 
@@ -62,7 +64,7 @@ def applied(spec: Spec, train: Mapping[str, Any], values: Mapping[str, Any]) -> 
         if name.startswith(TRUNK):
             _put(spec["encoder"], name.removeprefix(TRUNK), value)
         else:
-            _put(made, "optimizer.lr" if name == "lr" else name, value)
+            _put(made, SHORT.get(name, name), value)
     return spec, made
 
 
@@ -80,13 +82,14 @@ def _put(tree: Any, path: str, value: Any) -> None:
         raise TypeError(f"{path}: found {tree!r}, expected a table or list")
 
 
-def search(job: Job, train: Examples, valid: Examples | None, on_epoch: OnEpoch) -> dict[str, Any]:
+def search(job: Job, train: Examples, valid: Examples | None, on_trial: OnTrial) -> dict[str, Any]:
     """The values that a job's search found, and what they were found by.
 
     Args:
-        job: of the kind "tune"; its `search` has "trials", "ranges" by name, and whether tasks are trained "alone".
+        job: of the kind "tune"; its `search` has "trials", "ranges" by name, and whether tasks are trained "alone". The
+            trials that it has `tried` are not done again.
         train, valid: all that it is given.
-        on_epoch: is called after each trial.
+        on_trial: is called after each trial that is done.
 
     Raises:
         MtlkitError: no trial ended.
@@ -95,16 +98,17 @@ def search(job: Job, train: Examples, valid: Examples | None, on_epoch: OnEpoch)
     package = optuna()
     study = package.create_study(sampler=package.samplers.TPESampler(seed=_SEED))
     reason = ""
-    for _ in range(trials):
+    for number in range(trials):
         trial = study.ask()
         values = {name: _suggested(trial, name, space) for name, space in ranges.items()}
-        try:
-            loss = _loss(job, values, train, valid)
-        except Exception as error:  # noqa: BLE001 - values may make a run fail in any way, and others not
-            loss, reason = math.inf, f"{type(error).__name__}: {error}"
+        if number < len(job.tried):
+            # What is suggested depends on nothing but the losses before.
+            loss = job.tried[number]
+        else:
+            loss, reason = _tried(job, values, train, valid)
+            on_trial(loss)
         trial.set_user_attr("values", values)
-        study.tell(trial, state=package.trial.TrialState.FAIL) if math.isinf(loss) else study.tell(trial, loss)
-        on_epoch()
+        study.tell(trial, state=package.trial.TrialState.FAIL) if loss is None else study.tell(trial, loss)
     done = [trial for trial in study.trials if trial.value is not None]
     if not done:
         raise MtlkitError(f"none of {trials} trials gave a finite validation loss. {reason}".strip())
@@ -120,6 +124,15 @@ def _suggested(trial: Any, name: str, space: Mapping[str, Any]) -> Any:
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(name, low, high, log=log)
     return trial.suggest_float(name, low, high, log=log)
+
+
+def _tried(job: Job, values: Mapping[str, Any], train: Examples, valid: Examples | None) -> tuple[float | None, str]:
+    """The loss of a trial; None, and why, where it failed."""
+    try:
+        loss = _loss(job, values, train, valid)
+    except Exception as error:  # noqa: BLE001 - values may make a run fail in any way, and others not
+        return None, f"{type(error).__name__}: {error}"
+    return (loss, "") if math.isfinite(loss) else (None, "")
 
 
 def _loss(job: Job, values: Mapping[str, Any], train: Examples, valid: Examples | None) -> float:

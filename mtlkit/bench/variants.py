@@ -154,7 +154,7 @@ class _Combining:
             balancers.tried[at] += 1
             train = {**self.train, "balancer": self.grid.balancers.parts[name]}
             try:
-                found[name] = train, _balancer(model, train)
+                found[name] = train, balancer_of(model, train)
             except (SpecError, PluginError) as error:
                 moved = partial(_moved, at={"balancer": at}, rest="train")
                 balancers.add(error, at, f"{trunk}/{sharing}", moved)
@@ -188,7 +188,7 @@ class _Combining:
     def _costs(self, spec: Spec, balanced: bool) -> Costs:
         """Of a model; of tasks alone that are alike those of one."""
         tasks = spec["tasks"]
-        key = repr({**spec, "tasks": [*tasks.values()] if len(tasks) == 1 else tasks})
+        key = repr(({**spec, "tasks": [*tasks.values()] if len(tasks) == 1 else tasks}, balanced))
         if key not in self.costs:
             self.costs[key] = costs_of(spec, self.train["batch_size"], balanced)
         return self.costs[key]
@@ -200,7 +200,7 @@ def without_memory(spec: Spec) -> Model:
         return build_model(spec)
 
 
-def _balancer(model: Model, train: Mapping[str, Any]) -> Balancer:
+def balancer_of(model: Model, train: Mapping[str, Any]) -> Balancer:
     """The balancer of a run, for which the trainer has been made as the run will make it.
 
     Raises:
@@ -231,7 +231,7 @@ def changed(variant: Variant, spec: Spec, train: dict[str, Any], note: str) -> V
         costs = together([costs_of(alone(spec, task), batch, False) for task in spec["tasks"]])
         flops, step_bytes = costs.plain_flops, costs.plain_bytes
     else:
-        balancer = _balancer(without_memory(spec), train)
+        balancer = balancer_of(without_memory(spec), train)
         costs = costs_of(spec, batch, balancer.at is not None)
         flops, step_bytes = costs.under(balancer)
     size = costs.parameters

@@ -45,12 +45,12 @@ class Setup:
     threads: int
 
 
-def in_processes(jobs: Sequence[Job], number: int, setup: Setup, watch: Watch) -> None:
+def in_processes(jobs: Sequence[Job], processes: int, setup: Setup, watch: Watch) -> None:
     """Do jobs in that many processes.
 
     Args:
         jobs: are begun in this order.
-        number: of processes at a time.
+        processes: how many at a time.
         setup: what these are to know.
         watch: is told how they go.
     """
@@ -59,11 +59,13 @@ def in_processes(jobs: Sequence[Job], number: int, setup: Setup, watch: Watch) -
     try:
         while waiting or any(worker.job is not None for worker in workers):
             workers = [worker for worker in workers if not worker.lost]
-            while waiting and len(workers) < number:
+            while waiting and len(workers) < processes:
                 workers.append(_Worker(setup))
             for worker in workers:
-                if waiting and worker.job is None and worker.take(*waiting[0]):
-                    watch.started(waiting.popleft()[0])
+                if waiting and worker.job is None:
+                    number, job = waiting.popleft()
+                    worker.take(number, job)
+                    watch.started(number)
             _listen([worker for worker in workers if worker.job is not None], watch)
         for worker in workers:
             worker.dismiss()
@@ -100,15 +102,11 @@ class _Worker:
         # Held by it alone, so that its end is the end of the connection.
         theirs.close()
 
-    def take(self, number: int, job: Job) -> bool:
-        """Give it a job, if it is still there."""
-        try:
-            self.connection.send_bytes(json.dumps(asdict(job)).encode())
-        except OSError:
-            self.lost = True
-            return False
+    def take(self, number: int, job: Job) -> None:
+        """Give it a job. Where it is dead, that is what is heard of it next."""
         self.job = number, job
-        return True
+        with suppress(OSError):
+            self.connection.send_bytes(json.dumps(asdict(job)).encode())
 
     def hear(self, watch: Watch) -> None:
         """Pass on its next word, which may be that it is dead."""
@@ -118,6 +116,7 @@ class _Worker:
             said = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             self.process.join()
+            self.connection.close()
             self.job, self.lost = None, True
             watch.ended(number, failed(job, _end(self.process.exitcode)))
             return
@@ -127,7 +126,7 @@ class _Worker:
             self.job = None
             watch.ended(number, said["found"])
         else:
-            watch.epoch(number)
+            watch.epoch(number, said["loss"])
 
     def dismiss(self) -> None:
         """Let it end by itself, as it does when nobody talks to it."""
@@ -184,7 +183,7 @@ def serve(connection: Connection, setup: dict[str, Any]) -> None:
             job = Job(**json.loads(connection.recv_bytes()))
             try:
                 data = data or _loaded(setup)
-                found: Found = perform(job, data, lambda: tell(epoch=True))
+                found: Found = perform(job, data, lambda loss=None: tell(loss=loss))
             except Exception as error:  # noqa: BLE001 - a dataset may be a plugin's and fail in any way
                 found = failed(job, f"{type(error).__name__}: {error}")
             tell(found=found)

@@ -56,7 +56,7 @@ def modes(few: Few, walked: Walked | None) -> list[Mode]:
         return found
     places = Places(few.model)
     return found + [
-        _mode(f"at {place}, {needs}", few, walked, places, _probe(kind, few, place)) for place, kind, needs in _KINDS
+        _mode(f"at {place}, {needs}", few, walked, places, _probe(kind, few, place)) for place, kind, needs in KINDS
     ]
 
 
@@ -65,13 +65,14 @@ def plain(few: Few, walked: Walked | None) -> Mode:
     return Mode("losses", 1, None if walked is None else _flops(few, walked, passes=False), 0)
 
 
-_KINDS: tuple[tuple[Place, type[Balancer], str], ...] = (
+KINDS: tuple[tuple[Place, type[Balancer], str], ...] = (
     ("features", GramianBalancer, "weights"),
     ("features", MatrixBalancer, "rows"),
     ("parameters", GramianBalancer, "weights"),
     ("parameters", MatrixBalancer, "rows"),
     ("last_layer", GramianBalancer, "weights"),
 )
+"""Where and by which kind of balancer the tasks' gradients are taken in the modes after the first, and its name."""
 
 
 def _probe(kind: type[Balancer], few: Few, place: Place) -> Balancer:

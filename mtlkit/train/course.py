@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 _DEFAULT_EPOCHS = 10
 
 
+def planned_epochs(settings: Mapping[str, Any]) -> int | None:
+    """How many epochs a fit by these settings has at most; None where only its steps are counted."""
+    epochs: int | None = settings["epochs"] or (None if settings["max_steps"] else _DEFAULT_EPOCHS)
+    return epochs
+
+
 class Course:
     """One fit.
 
@@ -211,8 +217,7 @@ class Course:
 
     def _lengths(self) -> tuple[int | None, int | None]:
         """How many epochs at most, and how many optimiser steps in all; None where it is not known."""
-        max_steps = self.settings["max_steps"]
-        epochs = self.settings["epochs"] or (None if max_steps else _DEFAULT_EPOCHS)
+        max_steps, epochs = self.settings["max_steps"], planned_epochs(self.settings)
         try:
             steps = -(-len(self.train) // self.settings["accumulate"])
         except TypeError:

@@ -48,6 +48,18 @@ def test_a_run_of_a_number_of_steps_is_whole_or_not() -> None:
     assert board.progress.tasks[0].completed == 1
 
 
+def test_the_time_left_is_known_however_long_an_epoch_takes() -> None:
+    now = [0.0]
+    console = Console(file=io.StringIO(), force_terminal=True, get_time=lambda: now[0])
+    with Board(JOBS[:2], console) as board:
+        board.started(0)
+        for _ in range(3):
+            now[0] += 3600
+            board.epoch(0)
+        # Of two runs of four epochs, three epochs are done.
+        assert board.progress.tasks[0].time_remaining == 5 * 3600
+
+
 def test_nothing_is_shown_where_the_output_is_no_terminal() -> None:
     console = Console(file=io.StringIO())
     with Board(JOBS, console) as board:

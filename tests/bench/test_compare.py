@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ from rich.console import Console
 
 import mtlkit
 from mtlkit.bench import Result, run_bench
+from mtlkit.bench.job import Job
+from mtlkit.bench.run import run_once
 from mtlkit.data.digits import digits
+from mtlkit.data.linear import linear
 
 Write = Callable[..., Path]
 Plain = dict[str, Any]
@@ -99,7 +103,8 @@ def test_the_kept_file_runs_again_to_the_same_figures(
 def test_test_labels_change_nothing_but_the_test_figures(
     bench_file: Write, tmp_path: Path, without_times: Timeless
 ) -> None:
-    """All of results.json is compared, with baselines, conflicts and several schemes and balancers."""
+    """All of results.json is compared, with baselines, conflicts, searches and several schemes and balancers."""
+    pytest.importorskip("optuna")
 
     @mtlkit.datasets.register("shuffled_test")
     def permuted(*, train: int = 1, valid: int = 1, test: int = 1, shuffled: bool = False) -> mtlkit.Data:
@@ -109,6 +114,7 @@ def test_test_labels_change_nothing_but_the_test_figures(
         return replace(data, test=(x, {task: target[order] for task, target in y.items()}))
 
     table = {"sharing": ["hard", "mmoe"], "balancers": ["sum", "upgrad"], "baselines": True, "conflicts": True}
+    table |= {"tune": {"trials": 2, "lr": [1e-4, 1e-1]}}
     found = []
     for shuffled in (False, True):
         file = bench_file(bench={**table, "seeds": 1}, data={"type": "shuffled_test", "shuffled": shuffled})
@@ -151,6 +157,18 @@ def test_a_run_is_the_trainers_own(bench_file: Write, tmp_path: Path) -> None:
     trainer = mtlkit.Trainer(model, epochs=2, batch_size=32, patience=2, seed=1, progress=False)
     trainer.fit(data.train, data.valid)
     assert result.runs[1].test == trainer.evaluate(data.test)
+
+
+@pytest.mark.filterwarnings("ignore:the validation loss of epoch 1 is nan")
+def test_a_run_whose_epoch_can_not_be_chosen_is_not_scored() -> None:
+    data = linear(samples=20, valid=5, test=5)
+    x, y = data.valid  # type: ignore[misc]
+    x = x.clone()
+    x[0, 0] = torch.nan
+    train = {"epochs": 1, "max_steps": None}
+    run = run_once(Job("run", "a", 0, None, mtlkit.check_spec(mtlkit.DEFAULT_SPEC), train), replace(data, valid=(x, y)))
+    assert "validation loss of no epoch is finite" in (run.failed or "")
+    assert run.test is None and run.best_epoch is None and len(run.epochs) == 1
 
 
 def test_a_trunk_that_breaks_leaves_the_others_their_figures(bench_file: Write, tmp_path: Path) -> None:
@@ -212,12 +230,33 @@ def test_an_interruption_loses_no_run_that_ended(
     assert without_times(read(tmp_path / "whole")) == without_times(after)
 
 
+def test_results_of_another_bench_stay_until_there_are_others(
+    bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench(bench_file(), tmp_path / "out", ["small"], 1)
+    before = read(tmp_path / "out")
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mtlkit.bench.work.run_once", interrupted)
+        bench(bench_file(train={"epochs": 1}), tmp_path / "out", ["small"], 1)
+    assert read(tmp_path / "out") == before
+    _, text = bench(bench_file(train={"epochs": 1}), tmp_path / "out", ["conv"], 1)
+    assert "has the results of another bench, which will be replaced. To have them again: mtlkit bench" in text
+    assert [run["variant"] for run in read(tmp_path / "out")["runs"]] == ["conv"]
+    _, text = bench(bench_file(), tmp_path / "out", ["small"], 1)
+    assert "1 of 1 runs are kept" in text and read(tmp_path / "out")["runs"] == before["runs"]
+
+
 def test_runs_kept_elsewhere_are_found_under_another_name(bench_file: Write, tmp_path: Path) -> None:
     console = Console(file=io.StringIO())
-    run_bench(bench_file(), tmp_path / "one", ["small"], 1, console, cache=tmp_path / "runs")
+    run_bench(bench_file(), tmp_path / "one", ["small"], 1, console, jobs=2, cache=tmp_path / "runs")
     file = bench_file(bench={"trunks": {"renamed": {"type": "mlp", "hidden": [8]}}, "seeds": 1})
-    result = run_bench(file, tmp_path / "two", None, None, console, cache=tmp_path / "runs")
-    assert [run.variant for run in result.runs] == ["renamed"]
+    result = run_bench(file, tmp_path / "two", None, None, console, jobs=2, cache=tmp_path / "runs")
+    # With its times, and how many runs there really were side by side when these were taken.
+    assert [(run.variant, run.jobs) for run in result.runs] == [("renamed", 1)]
     assert len([*(tmp_path / "runs").iterdir()]) == 1 and not (tmp_path / "two" / "runs").exists()
 
 
@@ -231,6 +270,17 @@ def test_a_report_that_can_not_be_made_is_told(
     result, text = bench(bench_file(), tmp_path, ["small"], 1)
     assert not result.failed and "No report: needs matplotlib" in text
     assert (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("package", ["scipy", "jinja2"])
+def test_what_the_report_needs_is_asked_for_first(
+    bench_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for module in (package, f"{package}.stats"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(mtlkit.MtlkitError, match=rf'{package} .*pip install "mtlkit\[bench\]"'):
+        bench(bench_file(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_can_not_be_written_costs_no_training(bench_file: Write, tmp_path: Path) -> None:

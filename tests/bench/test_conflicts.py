@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 import mtlkit
-from mtlkit.bench import run_bench
-from mtlkit.bench.conflicts import conflicts_of, summed_up
+from mtlkit.bench import Result, run_bench
+from mtlkit.bench.conflicts import _every, conflicts_of, summed_up
 from mtlkit.bench.job import Job
 from mtlkit.bench.plan import read_plan
 from mtlkit.data import Data
@@ -70,6 +70,26 @@ def test_means_and_rates_are_over_the_steps_that_are_known() -> None:
 
 
 @pytest.mark.parametrize(
+    ("epochs", "max_steps", "rows", "every"),
+    [
+        (20, None, 640, 2),  # of 200 steps
+        (None, None, 3200, 5),  # of the ten epochs that a trainer has by itself
+        (None, 5000, 640, 50),  # as many epochs as they need
+        (2, 5000, 6400, 2),
+        (20, 100, 6400, 1),
+        (1, None, 640, 1),
+        (None, 5000, None, 50),
+        (3, None, None, 10),  # not known
+    ],
+)
+def test_it_is_looked_at_some_hundred_times(
+    epochs: int | None, max_steps: int | None, rows: int | None, every: int
+) -> None:
+    settings = {"epochs": epochs, "max_steps": max_steps, "batch_size": 32, "accumulate": 2}
+    assert _every(settings, rows) == every
+
+
+@pytest.mark.parametrize(
     ("table", "watched"),
     [
         ({"sharing": ["mmoe", "hard"], "balancers": ["upgrad", "sum"]}, ["small/hard/sum", "conv/hard/sum"]),
@@ -97,3 +117,22 @@ def test_they_are_kept_and_change_no_run(bench_file: Write, tmp_path: Path, no_r
     bench_file(bench={"conflicts": True, "seeds": 1})
     again = run_bench(file, tmp_path / "out", ["small"], None, Console(file=(text := io.StringIO())))
     assert again.conflicts == result.conflicts and "2 of 2 runs are kept" in text.getvalue()
+
+
+def test_why_gradients_were_not_watched_is_kept(
+    bench_file: Write, tmp_path: Path, no_report: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    file = bench_file(bench={"conflicts": True, "seeds": 1})
+    console = Console(file=(text := io.StringIO()))
+    with monkeypatch.context() as patched:
+        patched.setattr("mtlkit.bench.work.conflicts_of", refused)
+        result = run_bench(file, tmp_path / "out", ["small"], None, console)
+    assert result.unwatched == {"small": "RuntimeError: out of luck"} and not result.conflicts and not result.failed
+    assert Result.read(tmp_path / "out" / "results.json").unwatched == result.unwatched
+    assert "small, seed 0, gradients failed: RuntimeError: out of luck" in text.getvalue()
+    # It is tried again.
+    again = run_bench(file, tmp_path / "out", ["small"], None, console)
+    assert list(again.conflicts) == ["small"] and not again.unwatched

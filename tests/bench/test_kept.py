@@ -48,26 +48,52 @@ def test_a_key_is_of_all_that_figures_depend_on(tmp_path: Path) -> None:
 
 def test_a_key_knows_versions_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Kept(tmp_path, SETTING).key(JOB)
-    monkeypatch.setattr("mtlkit.bench.kept.version", lambda package: "9.9")
+    monkeypatch.setattr("mtlkit.bench.code.version", lambda package: "9.9")
     assert Kept(tmp_path, SETTING).key(JOB) != before
     monkeypatch.undo()
-    monkeypatch.setattr("mtlkit.bench.kept._text_of_mtlkit", lambda: "changed")
+    monkeypatch.setattr("torch.__version__", f"{torch.__version__}+other")
     assert Kept(tmp_path, SETTING).key(JOB) != before
+    monkeypatch.undo()
+    monkeypatch.setattr("mtlkit.bench.kept.text_of_mtlkit", lambda: "changed")
+    assert Kept(tmp_path, SETTING).key(JOB) != before
+
+
+MINE = """
+import torch
+from scale_of_mine import SCALE
+class Mine(torch.nn.Flatten):
+    def __init__(self, shape):
+        super().__init__()
+"""
 
 
 def test_a_key_knows_the_text_of_parts_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "import torch\nclass Mine(torch.nn.Flatten):\n    def __init__(self, shape):\n        super().__init__()\n"
-    )
+    """That of the module that defines a part, and of the one beside it that it reads."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "scale_of_mine.py").write_text("SCALE = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     mtlkit.encoders.register("mine", __import__("mine").Mine)
     job = replace(JOB, spec={**SPEC, "encoder": {"type": "sequential", "layers": [{"type": "mine"}]}})
     kept = Kept(tmp_path / "runs", SETTING)
-    before = kept.key(job)
-    assert kept.key(job) == before
-    file.write_text(file.read_text() + "# changed\n")
-    assert kept.key(job) != before
+    keys = [kept.key(job)]
+    for name in ("mine.py", "scale_of_mine.py"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "# changed\n")
+        keys.append(Kept(tmp_path / "runs", SETTING).key(job))
+    assert len({*keys}) == 3
+    # A bench goes on under the keys that it began with, and parts of mtlkit have theirs whatever else is there.
+    assert kept.key(job) == keys[0] and kept.key(JOB) == Kept(tmp_path / "runs", SETTING).key(JOB)
+
+
+def test_a_key_knows_the_whole_package_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site-packages" / "tower_of_mine"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from torch.nn import Flatten\nclass Tower(Flatten):\n    pass\n")
+    monkeypatch.syspath_prepend(package.parent)
+    mtlkit.encoders.register("tower", __import__("tower_of_mine").Tower)
+    job = replace(JOB, spec={**SPEC, "encoder": {"type": "tower"}})
+    before = Kept(tmp_path, SETTING).key(job)
+    (package / "read_later.py").write_text("SCALE = 1\n")
+    assert Kept(tmp_path, SETTING).key(job) != before
 
 
 @settings(max_examples=30)

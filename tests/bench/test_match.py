@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import mtlkit
-from mtlkit.bench.match import TOLERANCE, scaled
+from mtlkit.bench.match import TOLERANCE
 from mtlkit.bench.plan import read_plan
+from mtlkit.sharing.hard import Hard
 from mtlkit.show.cost import Cost
 
 Write = Callable[..., Path]
@@ -66,6 +67,44 @@ def test_what_has_no_widths_stays_and_says_so(bench_file: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scheme", "widths", "unit"),
+    [
+        ({"type": "sluice", "subspaces": 4}, [256, 64], 4),
+        ({"type": "sluice", "subspaces": 3}, [96, 96], 3),
+        ("sluice", [255 * 2, 64], 2),
+        ("none", [256, 64], 1),
+    ],
+)
+def test_widths_stay_multiples_where_a_scheme_cuts_them(
+    bench_file: Write, scheme: Any, widths: list[int], unit: int
+) -> None:
+    trunks = {"a": {"type": "mlp", "hidden": widths}}
+    plan = read_plan(bench_file(bench={"trunks": trunks, "sharing": [scheme], "match": {"to": 60_000}}))
+    (one,) = plan.variants.values()
+    found = one.spec["encoder"]["hidden"]
+    assert abs(one.parameters / 60_000 - 1) <= TOLERANCE
+    assert all(width % unit == 0 for width in found) and found != widths
+    assert (f", multiples of {unit}, for parameters of" in one.note) == (unit > 1)
+
+
+def test_what_a_scheme_refuses_is_not_taken_for_too_large(bench_file: Write) -> None:
+    """A scheme that takes widths of more than 40 alone: a smaller budget is refused by the nearest of these."""
+
+    @mtlkit.sharings.register("wide_alone")
+    class WideAlone(Hard):
+        def __init__(self, trunk: Any, tasks: Any) -> None:
+            if trunk.output_shape[0] <= 40:
+                raise ValueError("needs more than 40 features")
+            super().__init__(trunk, tasks)
+
+    table = {"trunks": {"a": {"type": "mlp", "hidden": [64]}}, "sharing": ["wide_alone"], "match": {"to": 7_000}}
+    (one,) = read_plan(bench_file(bench=table)).variants.values()
+    assert abs(one.parameters / 7_000 - 1) <= TOLERANCE
+    with pytest.raises(mtlkit.SpecError, match="parameters of 6,[0-9]* are the nearest to 5,000"):
+        read_plan(bench_file(bench={**table, "match": {"to": 5_000}}))
+
+
+@pytest.mark.parametrize(
     ("match", "path", "message"),
     [
         ("params", "bench.match.by", "'parameters'"),
@@ -80,23 +119,6 @@ def test_what_can_not_be_matched(bench_file: Write, match: Any, path: str, messa
         read_plan(bench_file(bench={"trunks": {"mlp": TRUNKS["mlp"]}, "match": match}))
     assert [problem.path for problem in caught.value.problems] == [path]
     assert message in caught.value.problems[0].message
-
-
-def test_widths_are_scaled_and_nothing_else() -> None:
-    part = {
-        "type": "sequential",
-        "layers": [
-            {"type": "cnn", "channels": [8, 16], "kernel": 3, "dropout": 0.5},
-            {"type": "transformer", "dim": 32, "heads": 4, "layers": 2, "feedforward": None},
-            {"type": "timm", "model": "resnet18", "features": "pooled"},
-        ],
-    }
-    made = scaled(part, 1.3)["layers"]
-    assert made[0] == {"type": "cnn", "channels": [10, 21], "kernel": 3, "dropout": 0.5}
-    assert made[1] == {"type": "transformer", "dim": 40, "heads": 4, "layers": 2, "feedforward": None}
-    assert made[2] == part["layers"][2]  # type: ignore[index]
-    assert scaled({"type": "mlp", "hidden": [2, 60_000]}, 0.1)["hidden"] == [1, 6000]
-    assert scaled({"type": "mlp", "hidden": [2, 60_000]}, 4.0)["hidden"] == [8, 65_536]
 
 
 def test_every_encoder_with_a_width_is_matched(bench_file: Write) -> None:

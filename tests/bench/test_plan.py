@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,14 @@ def test_what_a_variant_costs(bench_file: Write) -> None:
     assert single.step_bytes == max(sum(cost.memory.values()) for cost in each)
 
 
+def test_the_cost_of_a_balancer_is_its_own_under_schemes_that_are_alike(bench_file: Write) -> None:
+    table = {"sharing": {"a": "hard", "b": "hard"}, "balancers": ["sum", "upgrad"]}
+    whole = read_plan(bench_file(bench=table), ["small"]).variants
+    part = read_plan(bench_file(bench={**table, "leave_out": ["*/a/upgrad", "*/b/sum"]}), ["small"]).variants
+    assert (part["b/upgrad"].flops or 0) > (part["a/sum"].flops or 0) > 0
+    assert part == {name: whole[name] for name in ("a/sum", "b/upgrad")}
+
+
 def test_a_task_without_a_metric_is_compared_by_its_loss(bench_file: Write) -> None:
     plan = read_plan(bench_file(model={"tasks": {"ink": {"metrics": []}}}))
     assert {task: (m.metric, m.higher_is_better) for task, m in plan.measures.items()} == {"ink": ("loss", False)}
@@ -174,6 +183,29 @@ def test_all_mistakes_are_said_at_once_and_each_once(bench_file: Write) -> None:
         read_plan(file)
     paths = [problem.path for problem in caught.value.problems]
     assert sorted(paths) == ["bench.trunks.a.hidden", "bench.trunks.b.cell", "model.sharing", "train.epochs"]
+
+
+def test_mistakes_of_all_tables_are_said_at_once(bench_file: Write) -> None:
+    file = bench_file(bench={"sedes": 3}, train={"epoch": 3, "seed": 1}, model={"encoder": "mlp"}, data={"test": 0})
+    with pytest.raises(mtlkit.SpecError) as caught:
+        read_plan(file)
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == ["bench.sedes", "train.seed", "model.encoder", "data", "train.epoch"]
+    file = bench_file(bench={"sharing": [3], "leave_out": ["no/such/thing"]}, train={"epoch": 3})
+    with pytest.raises(mtlkit.SpecError) as caught:
+        read_plan(file)
+    assert {problem.path for problem in caught.value.problems} == {
+        "bench.sharing.0", "bench.leave_out.0", "train.epoch"
+    }  # fmt: skip
+
+
+def test_mistakes_are_said_with_data_that_can_not_be_read(bench_file: Write, tmp_path: Path) -> None:
+    file = bench_file(bench={"sedes": 3})
+    tables = json.loads(file.read_text())
+    tables["data"] = {"type": "npz", "path": str(tmp_path / "none.npz"), "tasks": "a"}
+    file.write_text(json.dumps(tables))
+    with pytest.raises(mtlkit.SpecError, match=r"bench.sedes: (.|\n)*data: .*none.npz"):
+        read_plan(file)
 
 
 def test_what_can_not_be_combined_is_told_before_the_first_run(bench_file: Write) -> None:

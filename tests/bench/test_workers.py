@@ -20,6 +20,7 @@ from rich.console import Console
 
 from mtlkit.bench import run_bench
 from mtlkit.bench.examples import digest
+from mtlkit.bench.job import Job
 from mtlkit.bench.plan import read_plan
 from mtlkit.bench.workers import Setup, in_processes
 
@@ -38,12 +39,14 @@ def read(out: Path) -> Plain:
 def test_two_at_a_time_give_what_one_after_another_gives(
     bench_file: Write, tmp_path: Path, no_report: None, without_times: Timeless
 ) -> None:
-    file = bench_file(bench={"baselines": True, "conflicts": True, "seeds": 1})
+    pytest.importorskip("optuna")
+    tune = {"trials": 2, "lr": [1e-4, 1e-1]}
+    file = bench_file(bench={"baselines": True, "conflicts": True, "seeds": 1, "tune": tune})
     for jobs in (1, 2):
         run_bench(file, tmp_path / str(jobs), None, None, Console(file=io.StringIO()), jobs=jobs)
     one, two = (read(tmp_path / str(jobs)) for jobs in (1, 2))
     assert {run["jobs"] for run in one["runs"]} == {1} and {run["jobs"] for run in two["runs"]} == {2}
-    assert len(one["runs"]) == 2 * 4 and len(one["conflicts"]) == 2
+    assert len(one["runs"]) == 2 * 4 and list(one["conflicts"]) == list(two["conflicts"]) == ["small", "conv"]
     assert without_times(one) == without_times(two)
 
 
@@ -58,7 +61,7 @@ class Killing:
     def started(self, number: int) -> None:
         self.begun.append(number)
 
-    def epoch(self, number: int) -> None:
+    def epoch(self, number: int, loss: float | None = None) -> None:
         if not self.killed:
             self.killed = True
             for process in multiprocessing.active_children()[:1]:
@@ -78,6 +81,17 @@ def test_a_process_that_dies_takes_one_run_with_it(linear_file: Write) -> None:
     broken = [found["failed"] for found in watch.found.values() if found["failed"]]
     assert len(broken) == 1 and "was ended by SIGKILL" in broken[0] and "fewer jobs" in broken[0]
     assert not multiprocessing.active_children()
+
+
+def test_processes_that_die_at_their_start_fail_their_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job fits into a pipe, the other is never taken."""
+    monkeypatch.setattr("mtlkit.bench.workers.serve", divmod)  # which what it is given makes fail
+    jobs = [Job("run", "a", 0, None, {"text": "x" * size}, {}) for size in (1, 2**22)]
+    watch = Killing()
+    in_processes(jobs, 2, Setup({}, "", 1), watch)
+    assert watch.begun == [0, 1]
+    assert all("its process ended with status 1" in found["failed"] for found in watch.found.values())
+    assert len(watch.found) == 2 and not multiprocessing.active_children()
 
 
 def test_a_dataset_that_is_another_each_time_is_told(linear_file: Write) -> None:
