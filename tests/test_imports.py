@@ -23,7 +23,7 @@ LAYERS = [
     ["encoder", "head", "sharing", "balancer", "loss", "metric", "data"],
     ["schema", "graph"],
     ["border", "grouping"],
-    ["plan"],
+    ["plan", "selecting"],
     ["model"],
     ["build"],
     ["saving"],
@@ -61,6 +61,7 @@ UPWARD = {
     ("model", "saving"),  # model.save() is the door to what loads models
     ("model", "hub"),  # and to what publishes them
     ("plan", "model"),  # what a plan is run on, for type checkers
+    ("selecting", "model"),  # and what parts are selected of
 }
 
 
