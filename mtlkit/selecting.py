@@ -1,13 +1,13 @@
 """The parts of a model that a word names: a role, an encoder or a task.
 
-    selected(model, "encoder")     # all encoders with their sharing schemes: [("encoders.low.trunk.0.weight", ...), ...]
+    selected(model, "encoder")     # all encoders with their sharing schemes: [("encoders.low.trunk.weight", ...), ...]
     selected(model, "head")        # all heads and losses
     selected(model, "low")         # an encoder with its scheme
     selected(model, "pos")         # a task: its head, its loss, and what a scheme holds under its name
     selected(model, "task:pos")    # the same, also where an encoder or a role has that name
 
-What a scheme holds for a task is what stands under the task's name in a `ByName` of all its tasks: an encoder of `none` or
-`cross_stitch`, a gate of `mmoe`, the experts of a task in `ple`. Weights of all tasks together are no task's.
+What a scheme holds for a task is what stands under the task's name in a `ByName` of all its tasks: an encoder of `none`
+or `cross_stitch`, a gate of `mmoe`, the experts of a task in `ple`. Weights of all tasks together are no task's.
 """
 
 from __future__ import annotations
