@@ -32,7 +32,7 @@ from mtlkit.model import Ids, Model
 from mtlkit.naming import module_name
 from mtlkit.part import Part, check, make
 from mtlkit.registry import Registry, encoders, heads, losses, sharings
-from mtlkit.spec import DEFAULT_SPEC, check_spec
+from mtlkit.spec import DEFAULT_SPEC, Spec, check_spec
 from mtlkit.trunk import Trunk, common_encoder
 
 MAX_PARAMETERS = 1_000_000_000

@@ -4,8 +4,8 @@
     freeze(model, "low", "pos")           # an encoder, and all that is a task's own
     unfreeze(model, "low")
 
-What is frozen stays to the bit: its parameters require no gradient, and its batch normalisation works as in evaluation, by
-the statistics that it has, also while the model is in training mode. Dropout goes on.
+What is frozen stays to the bit: its parameters require no gradient, and its batch normalisation works as in evaluation,
+by the statistics that it has, also while the model is in training mode. Dropout goes on.
 """
 
 from __future__ import annotations

@@ -24,9 +24,11 @@ LAYERS = [
     ["schema", "graph"],
     ["border", "grouping"],
     ["plan", "selecting"],
+    ["freezing"],
     ["model"],
     ["build"],
     ["saving"],
+    ["adapting"],
     ["train"],
     ["testing"],
     ["runfile", "show", "exporting"],
@@ -60,8 +62,10 @@ def imports() -> list[tuple[str, str]]:
 UPWARD = {
     ("model", "saving"),  # model.save() is the door to what loads models
     ("model", "hub"),  # and to what publishes them
+    ("model", "adapting"),  # model.add_task() and its like, to what makes another model of it
     ("plan", "model"),  # what a plan is run on, for type checkers
-    ("selecting", "model"),  # and what parts are selected of
+    ("selecting", "model"),  # what parts are selected of, too
+    ("freezing", "model"),
 }
 
 

@@ -1,6 +1,7 @@
 """Model surgery: a model of another spec that keeps what was learned. docs/surgery.md is the manual.
 
-    wider = mtlkit.adapt(model, new_spec)       # another model; print(wider.adapted) says what was kept, new and dropped
+    other = mtlkit.adapt(model, new_spec)
+    print(other.adapted)                        # what was kept, new and dropped
 
     model.add_task("price", {"outputs": 1})     # in place; parameters that stay are the same objects
     model.rename_task("price", "rent")

@@ -19,17 +19,18 @@ from mtlkit.freezing import hold_still, is_still
 from mtlkit.graph import Graph
 from mtlkit.model import Model
 from mtlkit.naming import module_name
+from mtlkit.part import Part
 from mtlkit.saving import without_pretrained
+from mtlkit.spec import Spec
 from mtlkit.trunk import common_encoder
 
 
 def adapt(model: Model, new_spec: Mapping[str, Any] | str | Path, *, max_parameters: int = MAX_PARAMETERS) -> Model:
     """A new model of another spec, with every weight of `model` that fits; `model` stays as it is.
 
-    A parameter or buffer is kept, to the bit, where the new model has one of the same name and shape in the same kind of
-    part: of the same encoder, head or scheme, which may have other options. Others are drawn as `build_model` draws them.
-    What is kept stays frozen if it was; device, precision and mode are those of `model`. What became of each weight is in
-    the new model's `adapted`.
+    A parameter or buffer is kept, to the bit, where the new model has one of the same name and shape in a part of the
+    same type, whose options may be others. The rest is drawn as `build_model` draws it. What is kept is frozen if it was;
+    device, precision and mode are those of `model`. The new model's `adapted` tells what became of each weight.
 
     Args:
         model: what was learned.
@@ -62,7 +63,8 @@ def become(
         SpecError: all problems of the spec, each with its path.
     """
     plan = Blueprint.of(spec, max_parameters)
-    bare = Blueprint.of(without_pretrained(plan.spec), max_parameters)
+    without = without_pretrained(plan.spec)
+    bare = plan if without == plan.spec else Blueprint.of(without, max_parameters)
     surgery = _Surgery(model, plan, bare, renamed)
     made = plan.model(
         {name: surgery.scheme(name) for name in plan.graph.encoders},
@@ -81,7 +83,7 @@ def become(
 class _Surgery:
     """Gives the parts of the new model, and notes what they have of the old one.
 
-    `bare` is the plan without weights from elsewhere, of which a part is made that takes all its weights from the old one.
+    `bare` is the plan of one that fetches no pretrained weights, for parts that take all of theirs from the old model.
     """
 
     model: Model
@@ -92,22 +94,24 @@ class _Surgery:
 
     def scheme(self, name: str) -> nn.Module:
         """The sharing scheme of an encoder."""
-        model, node = self.model, self.plan.graph.encoders[name]
-        before = model.graph.encoders.get(name)
-        if before is None or _models_of(before.part) != _models_of(node.part) or before.part["type"] != node.part["type"]:
-            return self._new(self.plan.scheme(name), model.encoders)
+        model, plan = self.model, self.plan
+        if name not in model.graph.encoders:
+            return self._new(plan.scheme(name), model.encoders)
+        before, part = _part(model.spec, name), _part(plan.spec, name)
+        if before["type"] != part["type"] or _networks(before) != _networks(part):
+            return self._new(plan.scheme(name), model.encoders)
         old, key = model.scheme(name), f"encoders.{module_name(name)}"
         same = (
-            without_pretrained(before.part) == without_pretrained(node.part)
-            and before.sharing == node.sharing
-            and _reads(model.graph, model.shapes, name) == _reads(self.plan.graph, self.plan.shapes, name)
+            without_pretrained(before) == without_pretrained(part)
+            and model.graph.encoders[name].sharing == plan.graph.encoders[name].sharing
+            and _reads(model.graph, model.shapes, name) == _reads(plan.graph, plan.shapes, name)
         )
-        tasks_before, tasks = model.graph.tasks_on(name), self.plan.graph.tasks_on(name)
+        tasks_before, tasks = model.graph.tasks_on(name), plan.graph.tasks_on(name)
         # A scheme that gives all tasks the same does not know them.
         if same and (tasks_before == tasks or common_encoder(old) is not None):
             return self._whole(key, key, old)
         renamed = self.renamed if self.renamed and self.renamed[0] in tasks_before else None
-        return self._fitted(key, old, lambda plan: plan.scheme(name), renamed, own_kind=False)
+        return self._fitted(key, old, lambda blueprint: blueprint.scheme(name), renamed, own_kind=False)
 
     def head(self, task: str) -> nn.Module:
         """The head of a task."""
@@ -119,7 +123,7 @@ class _Surgery:
         reads = model.shapes[before.on], self.plan.shapes[node.on]
         if (before.head, before.outputs, reads[0]) == (node.head, node.outputs, reads[1]):
             return self._whole(key, f"heads.{module_name(was)}", old)
-        return self._fitted(key, old, lambda plan: plan.head(task))
+        return self._fitted(key, old, lambda blueprint: blueprint.head(task))
 
     def loss(self, task: str) -> nn.Module:
         """The loss of a task. What it holds comes from its options, so that one with others is new."""
@@ -147,11 +151,12 @@ class _Surgery:
         return part
 
     def _new(self, part: nn.Module, like: nn.Module) -> nn.Module:
-        """A part that takes nothing of the old model but device, precision and mode, those of `like` or of the model."""
+        """A part that has nothing of the old model but device, precision and mode: those of `like`, or of the model."""
         tensors = (t for module in (like, self.model) for t in (*module.parameters(), *module.buffers()))
         one = next((t for t in tensors if t.is_floating_point()), None)
         if one is not None:
-            part.to(one.device, one.dtype)
+            # Where the model was not cast, a part may have other precisions of its own.
+            part.to(one.device, None if one.dtype == torch.get_default_dtype() else one.dtype)
         return part.train(self.model.training)
 
     def _fitted(
@@ -205,9 +210,17 @@ def _reads(graph: Graph, shapes: Mapping[str, Shape], encoder: str) -> tuple[Sha
     return joined_shape([shapes[source] for source in sources]), dtypes
 
 
-def _models_of(part: Any) -> list[Any]:
-    """The networks of other packages that a part names as its `model`: another one is not known by names of weights."""
+def _part(spec: Spec, encoder: str) -> Part:
+    """The part of an encoder, as the spec has it."""
+    entry = spec["encoder"] if "encoder" in spec else spec["encoders"][encoder]
+    return {key: value for key, value in entry.items() if key not in ("from", "sharing")}
+
+
+def _networks(part: Any) -> list[Any]:
+    """The networks that a part names as its `model` or `pretrained`: of another one, no name of a weight tells."""
     if isinstance(part, list):
-        return [found for value in part for found in _models_of(value)]
-    items = part.items() if isinstance(part, dict) else ()
-    return [found for key, value in items for found in ([value] if key == "model" else _models_of(value))]
+        return [found for value in part for found in _networks(value)]
+    if not isinstance(part, dict):
+        return []
+    named = [value for key, value in part.items() if key in ("model", "pretrained") and isinstance(value, str)]
+    return named + [found for value in part.values() for found in _networks(value)]

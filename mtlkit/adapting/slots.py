@@ -3,9 +3,9 @@
     old, new = slots(scheme), slots(other_scheme)
     fitting(old, new)               # {"trunk.weight": "trunk.weight", ...}: a new place and the old one that fits it
 
-A weight fits a place of the same name and shape, if the modules that hold it are of the same classes up to the part: that
-of an `mlp` fits no `cnn`, whatever its name. Where a module says of what its weights are, as `rows` and `columns` (see
-`mtlkit.trunk`), that must be the same too: weights of other tasks, or of these in another order, mean something else.
+A weight fits a place of the same name and shape, if the modules that hold it are of the same classes up to the part:
+that of an `mlp` fits no `cnn`, whatever its name. Where a module says of what its weights are, as `rows` and `columns`
+(see `mtlkit.trunk`), that must be the same too: weights of other tasks, or in another order, mean something else.
 """
 
 from __future__ import annotations
@@ -65,15 +65,17 @@ def _slots(module: nn.Module, prefix: str, kinds: tuple[Kind, ...]) -> Iterator[
     for name, tensor in (*module._parameters.items(), *kept.items()):
         if tensor is not None:
             yield prefix + name, Slot(module, name, tensor, kinds)
-    for name, child in module.named_children():
-        yield from _slots(child, f"{prefix}{name}.", (*kinds, kind(child)))
+    # `named_children` gives a module that is there twice once, and a `state_dict` has both.
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _slots(child, f"{prefix}{name}.", (*kinds, kind(child)))
 
 
 def kind(module: nn.Module) -> Kind:
     """What a module is: its class, and of what its weights are."""
     # By name: torch makes a class anew for each module with a parametrization.
-    of = type(module)
-    return of.__module__, of.__qualname__, getattr(module, "rows", None), getattr(module, "columns", None)
+    of, named = type(module), (getattr(module, "rows", ()), getattr(module, "columns", ()))
+    return of.__module__, of.__qualname__, *(tuple(map(str, n)) if isinstance(n, tuple | list) else () for n in named)
 
 
 def fitting(old: dict[str, Slot], new: dict[str, Slot]) -> dict[str, str]:
@@ -103,7 +105,7 @@ def in_order(old: dict[str, Slot], new: dict[str, Slot], was: str, now: str) -> 
     ]
     if moved or len(old) != len(new):
         raise PluginError(
-            f"where the task {was!r} is called {now!r}, its sharing scheme has other weights, or these in another order: "
+            f"where the task {was!r} is called {now!r}, its sharing scheme has other weights, or in another order: "
             f"{', '.join(moved)[:500] or f'{len(new)} in place of {len(old)}'}. A scheme must take tasks in their order"
         )
     return pairs

@@ -7,7 +7,7 @@ from typing import Any
 
 from mtlkit.adapting.parts import become
 from mtlkit.build import MAX_PARAMETERS
-from mtlkit.errors import Problem, SpecError, nearest, shown
+from mtlkit.errors import Problem, SpecError, nearest
 from mtlkit.graph import PREDICTION, Task
 from mtlkit.model import Model
 from mtlkit.spec import Spec
@@ -57,7 +57,7 @@ def _renamed(spec: Spec, old: str, new: str) -> Spec:
 def _known(model: Model, name: str) -> Task:
     if name not in model.graph.tasks:
         message = f"no task has this name.{nearest(name, model.tasks)} Tasks: {', '.join(model.tasks)[:500]}"
-        raise _error(f"tasks.{shown(name)}", message)
+        raise _error(f"tasks.{name}", message)
     return model.graph.tasks[name]
 
 
