@@ -29,8 +29,8 @@ def adapt(model: Model, new_spec: Mapping[str, Any] | str | Path, *, max_paramet
     """A new model of another spec, with every weight of `model` that fits; `model` stays as it is.
 
     A parameter or buffer is kept, to the bit, where the new model has one of the same name and shape in a part of the
-    same type, whose options may be others. The rest is drawn as `build_model` draws it. What was frozen stays so; device,
-    precision and mode are those of `model`. The new model's `adapted` tells what became of each weight.
+    same type, whose options may be others. The rest is drawn as `build_model` draws it. What was frozen stays so, and
+    device, precision and mode are those of `model`. The new model's `adapted` tells what became of each weight.
 
     Args:
         model: what was learned.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mtlkit import Model, PluginError, SpecError, Trainer, build_model, load, sharings
 from mtlkit.adapting import Adapted
 from mtlkit.data.npz import npz
-from mtlkit.testing import check_sharing
+from mtlkit.testing.surgery import check_surgery
 from mtlkit.trunk import Columns
 
 TOX21 = Path(__file__).parents[3] / "shared" / "data" / "tox21" / "tox21_ecfp4_1024.npz"
@@ -187,4 +187,4 @@ def test_a_scheme_that_goes_by_the_order_of_tasks_and_does_not_say_so_is_found()
     with pytest.raises(PluginError, match="A scheme must take tasks in their order"):
         model.rename_task("a", "z")
     with pytest.raises(AssertionError, match="Give the module whose weights go by the order of tasks `columns`"):
-        check_sharing("by_place", ordered=False)
+        check_surgery(build_model({**spec, "sharing": {"type": "by_place", "ordered": False}}), "by_place")
