@@ -4,8 +4,8 @@
     freeze(model, "low", "pos")           # an encoder, and all that is a task's own
     unfreeze(model, "low")
 
-What is frozen stays to the bit: its parameters require no gradient, and its batch normalisation works as in evaluation,
-by the statistics that it has, also while the model is in training mode. Dropout goes on.
+What is frozen stays to the bit: its parameters require no gradient, and a layer that normalises by running statistics,
+batch normalisation say, works as in evaluation also while the model is in training mode. Dropout goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from mtlkit.selecting import parts_of
 
@@ -27,7 +27,7 @@ def freeze(model: Model, names: Sequence[str]) -> None:
     for part in _parts(model, names):
         part.requires_grad_(False)
         for module in part.modules():
-            if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            if isinstance(module, _NormBase) and module.running_mean is not None:
                 hold_still(module)
 
 
