@@ -112,8 +112,11 @@ class Blueprint:
         self, schemes: Mapping[str, nn.Module], heads: Mapping[str, nn.Module], losses: Mapping[str, nn.Module]
     ) -> Model:
         """The model of these parts, by encoder and by task."""
-        by_key = [nn.ModuleDict({module_name(k): m for k, m in one.items()}) for one in (schemes, heads, losses)]
-        return Model(self.spec, self.graph, *by_key, self.ids, self.shapes)
+        schemes, heads, losses = (
+            nn.ModuleDict({module_name(name): module for name, module in parts.items()})
+            for parts in (schemes, heads, losses)
+        )
+        return Model(self.spec, self.graph, schemes, heads, losses, self.ids, self.shapes)
 
 
 def _plan(plan: Blueprint, max_parameters: int) -> None:

@@ -57,7 +57,8 @@ def test_the_only_encoder_is_all_encoders() -> None:
 
 def renamed(encoder: str, task: str) -> Model:
     encoders = {encoder: SPEC["encoders"]["low"], "high": {**SPEC["encoders"]["high"], "from": encoder}}
-    return build_model({**SPEC, "encoders": encoders, "tasks": {task: {"outputs": 1, "on": "high"}}})
+    tasks = {name: {"outputs": 1, "on": "high"} for name in (task, "z")}
+    return build_model({**SPEC, "encoders": encoders, "tasks": tasks})
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def become(
     adapted = surgery.report(made)
     model.spec, model.graph, model.ids, model.shapes = made.spec, made.graph, made.ids, made.shapes
     model.encoders, model.heads, model.losses = made.encoders, made.heads, made.losses
+    for parts in (model.encoders, model.heads, model.losses):
+        parts.training = model.training
     model._plans.clear()
     model.notes.clear()
     model.adapted = adapted

@@ -20,7 +20,7 @@ def check_surgery(model: Model, what: str) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             # Tasks that are alike at the start would hide that one has another's weights.
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     x = {name: inputs(one.shape, 3, one.dtype) for name, one in model.graph.inputs.items()}
     first, *others = model.tasks
     with torch.no_grad():

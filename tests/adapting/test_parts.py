@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -72,6 +72,7 @@ def test_the_old_model_stays_as_it_is() -> None:
 widths = st.lists(st.integers(1, 3), min_size=1, max_size=3)
 
 
+@settings(max_examples=25)
 @given(widths, widths, st.integers(1, 2))
 def test_all_that_has_its_name_and_shape_is_kept(before: list[int], after: list[int], outputs: int) -> None:
     model = build_model(spec_of({"type": "mlp", "hidden": before}, a={"outputs": 1}))
