@@ -112,11 +112,12 @@ class Blueprint:
         self, schemes: Mapping[str, nn.Module], heads: Mapping[str, nn.Module], losses: Mapping[str, nn.Module]
     ) -> Model:
         """The model of these parts, by encoder and by task."""
-        schemes, heads, losses = (
-            nn.ModuleDict({module_name(name): module for name, module in parts.items()})
-            for parts in (schemes, heads, losses)
-        )
-        return Model(self.spec, self.graph, schemes, heads, losses, self.ids, self.shapes)
+        parts = _by_key(schemes), _by_key(heads), _by_key(losses)
+        return Model(self.spec, self.graph, *parts, self.ids, self.shapes)
+
+
+def _by_key(parts: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    return nn.ModuleDict({module_name(name): part for name, part in parts.items()})
 
 
 def _plan(plan: Blueprint, max_parameters: int) -> None:

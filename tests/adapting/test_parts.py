@@ -177,6 +177,12 @@ def test_device_precision_mode_and_what_is_frozen_carry_over() -> None:
     assert changed and all(".c." in name for name in changed), "statistics that were frozen stay so"
 
 
+def test_what_is_new_is_on_the_device_of_the_rest() -> None:
+    model = build_model(spec_of(sharing="mmoe")).to("meta")
+    model.add_task("c", {"outputs": 1})
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
+
+
 def test_a_loss_with_other_options_goes_by_these() -> None:
     weighted: list[Any] = [{"type": "cross_entropy", "class_weights": [1.0, n]} for n in (2.0, 3.0)]
     model = build_model(spec_of(a={"outputs": 2, "loss": weighted[0]}))
