@@ -97,6 +97,18 @@ def test_from_the_twelve_assays_of_tox21_to_thirteen(tmp_path: Path) -> None:
     check_twelve_assays(model, x[:512], {task: label[:512] for task, label in y.items()}, tmp_path)
 
 
+def test_a_trainer_goes_on_with_other_tasks() -> None:
+    x, y = assays(5)
+    *first, last = y
+    model = build_model({"input": [16], "encoder": "mlp", "tasks": dict.fromkeys(first, ASSAY)})
+    trainer = Trainer(model, epochs=1, balancer="uw", progress=False)
+    trainer.fit((x, {task: y[task] for task in first}))
+    model.add_task(last, ASSAY)
+    model.remove_task(first[0])
+    history = trainer.fit((x, {task: label for task, label in y.items() if task != first[0]}))
+    assert list(history.epochs[-1]["train"]) == list(model.tasks) == [*first[1:], last]
+
+
 def test_an_optimizer_goes_on_with_the_parameters_that_stay() -> None:
     model = build_model({"input": [3], "encoder": "mlp", "sharing": "mmoe", "tasks": {"a": ASSAY, "b": ASSAY}})
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
