@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtlkit.adapting import adapt
     from mtlkit.balancing import Balancer
     from mtlkit.build import build_model
     from mtlkit.data import Data
@@ -67,6 +68,7 @@ _HOME = {
     "Problem": "errors",
     "SpecError": "errors",
     "UnknownNameError": "errors",
+    "adapt": "adapting",
     "export": "exporting",
     "Model": "model",
     "balancers": "registry",
@@ -108,6 +110,7 @@ __all__ = [
     "SpecError",
     "Trainer",
     "UnknownNameError",
+    "adapt",
     "balancers",
     "build_model",
     "check_spec",

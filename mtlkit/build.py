@@ -32,7 +32,7 @@ from mtlkit.model import Ids, Model
 from mtlkit.naming import module_name
 from mtlkit.part import Part, check, make
 from mtlkit.registry import Registry, encoders, heads, losses, sharings
-from mtlkit.spec import DEFAULT_SPEC, check_spec
+from mtlkit.spec import DEFAULT_SPEC, Spec, check_spec
 from mtlkit.trunk import Trunk, common_encoder
 
 MAX_PARAMETERS = 1_000_000_000
@@ -53,54 +53,83 @@ def build_model(spec: Mapping[str, Any] | str | Path | None = None, *, max_param
     Raises:
         SpecError: all problems of the spec, each with its path.
     """
-    checked = check_spec(DEFAULT_SPEC if spec is None else spec)
-    graph = Graph.of(checked)
-    plan = _plan(graph, max_parameters)
-    for name, encoder in graph.encoders.items():
-        entry = checked["encoder"] if "encoder" in checked else checked["encoders"][name]
-        entry.update(encoder.part)
-    modules = {
-        name: _module(sharings, encoder.sharing, encoder.sharing_path, plan.trunks[name], graph.tasks_on(name))
-        for name, encoder in graph.encoders.items()
-    }
-    task_heads = {name: _head(task, plan.shapes[task.on]) for name, task in graph.tasks.items()}
-    task_losses = {name: _loss(task) for name, task in graph.tasks.items()}
-    return Model(
-        checked,
-        graph,
-        nn.ModuleDict({module_name(name): module for name, module in modules.items()}),
-        nn.ModuleDict({module_name(name): head for name, head in task_heads.items()}),
-        nn.ModuleDict({module_name(name): loss for name, loss in task_losses.items()}),
-        plan.ids,
-        plan.shapes,
-    )
+    plan = Blueprint.of(DEFAULT_SPEC if spec is None else spec, max_parameters)
+    tasks = plan.graph.tasks
+    schemes = {name: plan.scheme(name) for name in plan.graph.encoders}
+    return plan.model(schemes, {task: plan.head(task) for task in tasks}, {task: plan.loss(task) for task in tasks})
 
 
 @dataclass
-class _Plan:
-    """What planning finds, by source: the shapes of features, whether they are padded, and each encoder's trunk."""
+class Blueprint:
+    """A model that is planned and of which no parameter is drawn.
 
+    Attributes:
+        spec: with every default filled in.
+        graph: of the spec.
+        shapes, ids: as of the model.
+        dtypes, padded: of each source, and whether it is padded.
+        trunks: what the schemes share, by the encoder's name.
+        parameters: how many there are.
+    """
+
+    spec: Spec
+    graph: Graph
     shapes: dict[str, Shape] = field(default_factory=dict)
+    ids: dict[str, Ids] = field(default_factory=dict)
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     padded: dict[str, bool] = field(default_factory=dict)
     trunks: dict[str, Trunk] = field(default_factory=dict)
-    ids: dict[str, Ids] = field(default_factory=dict)  # by the name of the input that holds them
     parameters: int = 0
     # Heads of one kind on the same features have one shape; with a thousand tasks it is worth looking once.
-    heads: dict[str, tuple[Shape, int]] = field(default_factory=dict)
+    seen: dict[str, tuple[Shape, int]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(spec: Mapping[str, Any] | str | Path, max_parameters: int) -> Blueprint:
+        """The blueprint of a spec. Arguments and errors as of `build_model`."""
+        checked = check_spec(spec)
+        plan = Blueprint(checked, Graph.of(checked))
+        _plan(plan, max_parameters)
+        for name, encoder in plan.graph.encoders.items():
+            entry = checked["encoder"] if "encoder" in checked else checked["encoders"][name]
+            entry.update(encoder.part)
+        return plan
+
+    def scheme(self, encoder: str) -> nn.Module:
+        """A new sharing scheme for an encoder, by the encoder's name, which holds the encoder itself."""
+        node = self.graph.encoders[encoder]
+        return _scheme(node, self.trunks[encoder], self.graph)
+
+    def head(self, task: str) -> nn.Module:
+        """A new head for a task."""
+        node = self.graph.tasks[task]
+        return _head(node, self.shapes[node.on])
+
+    def loss(self, task: str) -> nn.Module:
+        """A new loss for a task."""
+        return _loss(self.graph.tasks[task])
+
+    def model(
+        self, schemes: Mapping[str, nn.Module], heads: Mapping[str, nn.Module], losses: Mapping[str, nn.Module]
+    ) -> Model:
+        """The model of these parts, by encoder and by task."""
+        parts = _by_key(schemes), _by_key(heads), _by_key(losses)
+        return Model(self.spec, self.graph, *parts, self.ids, self.shapes)
 
 
-def _plan(graph: Graph, max_parameters: int) -> _Plan:
-    plan = _Plan()
-    for one in graph.inputs.values():
+def _by_key(parts: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    return nn.ModuleDict({module_name(name): part for name, part in parts.items()})
+
+
+def _plan(plan: Blueprint, max_parameters: int) -> None:
+    for one in plan.graph.inputs.values():
         plan.shapes[one.name] = one.shape
         plan.dtypes[one.name] = getattr(torch, one.dtype)
         plan.padded[one.name] = False
     # Nothing that planning draws may change what the model itself draws.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        for node in graph.order:
+        for node in plan.graph.order:
             if isinstance(node, Encoder):
-                _plan_encoder(node, graph, plan)
+                _plan_encoder(node, plan)
             else:
                 _plan_task(node, plan)
             if plan.parameters > max_parameters:
@@ -109,10 +138,9 @@ def _plan(graph: Graph, max_parameters: int) -> _Plan:
                 )
                 cure = "Make it smaller, or raise build_model(..., max_parameters=...)"
                 raise TooManyParameters([Problem(node.path, message + cure)])
-    return plan
 
 
-def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
+def _plan_encoder(node: Encoder, plan: Blueprint) -> None:
     shape = _joined(node, plan)
     dtypes = {plan.dtypes[source] for source in node.sources}
     dtype = dtypes.pop() if len(dtypes) == 1 else None
@@ -135,17 +163,17 @@ def _plan_encoder(node: Encoder, graph: Graph, plan: _Plan) -> None:
         _check_features(made)
     if reads == "int64":
         ids = Ids(getattr(encoder, "vocab", None), getattr(encoder, "padding_id", None))
-        plan.ids |= {source: ids for source in node.sources if source in graph.inputs}
+        plan.ids |= {source: ids for source in node.sources if source in plan.graph.inputs}
     trunk = Trunk(lambda: _module(encoders, part, path, shape), shape, made, dtype)
     plan.trunks[node.name] = trunk
-    scheme = _module(sharings, node.sharing, node.sharing_path, trunk, graph.tasks_on(node.name))
+    scheme = _scheme(node, trunk, plan.graph)
     plan.parameters += _count(scheme)
-    _check_readers(node, scheme, graph)
+    _check_readers(node, scheme, plan.graph)
     key = node.name
     plan.shapes[key] = getattr(scheme, "output_shape", None) or made
     plan.dtypes[key] = torch.float32
     plan.padded[key] = gives_padding(encoder, padded, made)
-    _plan_taps(node, encoder, graph.taps(key), shape, dtype, plan)
+    _plan_taps(node, encoder, plan.graph.taps(key), shape, dtype, plan)
 
 
 def _settle(node: Encoder, encoder: nn.Module) -> None:
@@ -162,7 +190,7 @@ def _settle(node: Encoder, encoder: nn.Module) -> None:
 
 
 def _plan_taps(
-    node: Encoder, encoder: nn.Module, taps: tuple[int, ...], shape: Shape, dtype: torch.dtype, plan: _Plan
+    node: Encoder, encoder: nn.Module, taps: tuple[int, ...], shape: Shape, dtype: torch.dtype, plan: Blueprint
 ) -> None:
     stages = getattr(encoder, "stages", None) or []
     for tap in taps:
@@ -191,10 +219,10 @@ def _check_readers(node: Encoder, scheme: nn.Module, graph: Graph) -> None:
         )
 
 
-def _plan_task(task: Task, plan: _Plan) -> None:
+def _plan_task(task: Task, plan: Blueprint) -> None:
     shape = plan.shapes[task.on]
     key = f"{task.head} {task.outputs} {task.on}"
-    if key not in plan.heads:
+    if key not in plan.seen:
         head = _head(task, shape)
         with _told(f"{task.path}.head", f"{_who(heads, task.head)} on features {written(shape)}"):
             if plan.padded[task.on] and None in shape and not takes_mask(head):
@@ -202,19 +230,23 @@ def _plan_task(task: Task, plan: _Plan) -> None:
             made = feature_shape(head, shape)
             if task.outputs not in made:
                 raise ValueError(f"expected {task.outputs} outputs, found {written(made)}")
-        plan.heads[key] = made, _count(head)
-    made, parameters = plan.heads[key]
+        plan.seen[key] = made, _count(head)
+    made, parameters = plan.seen[key]
     plan.shapes[task.key], plan.dtypes[task.key] = made, torch.float32
     plan.padded[task.key] = plan.padded[task.on] and len(made) == 2
     plan.parameters += parameters
     _loss(task)
 
 
-def _joined(node: Encoder, plan: _Plan) -> Shape:
+def _joined(node: Encoder, plan: Blueprint) -> Shape:
     try:
         return joined_shape([plan.shapes[source] for source in node.sources])
     except ValueError as error:
         raise _error(f"{node.path}.from", f"{', '.join(node.sources)}: {error}") from error
+
+
+def _scheme(node: Encoder, trunk: Trunk, graph: Graph) -> nn.Module:
+    return _module(sharings, node.sharing, node.sharing_path, trunk, graph.tasks_on(node.name))
 
 
 def _head(task: Task, shape: Shape) -> nn.Module:

@@ -4,6 +4,8 @@
     out = model(x, tasks=["slant"])       # runs only what this task needs
     model.save("m/")
     model.push_to_hub("anna/houses")     # with a model card; Model.from_pretrained("anna/houses") reads it
+    model.add_task("price", {"outputs": 1})    # what was learned stays; see docs/surgery.md
+    model.freeze("encoder")
 
 Outputs are logits where the loss takes logits; `model.predict(x)` gives probabilities and values.
 """
@@ -14,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +24,16 @@ from torch import Tensor, nn
 from mtlkit.border import Border
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.feature import Shape, Value, written
+from mtlkit.freezing import freeze, unfreeze
 from mtlkit.graph import Graph, Input, owner
 from mtlkit.grouping import Groups, HeadGroup, head_groups
 from mtlkit.naming import module_name
 from mtlkit.plan import Plan, planned
 from mtlkit.spec import Spec
 from mtlkit.trunk import common_encoder
+
+if TYPE_CHECKING:
+    from mtlkit.adapting import Adapted
 
 Inputs = Tensor | Mapping[str, Tensor]
 
@@ -54,6 +60,7 @@ class Model(nn.Module):
         ids: of each input that holds ids, how many there are and which one pads.
         shapes: of an example of each input, of each encoder's features, of each task's output ("task:pos").
         notes: what was measured of this model, by what it was measured for; copies of the model are measured anew.
+        adapted: which weights were kept, new and dropped when the model was last adapted; None for one built or loaded.
     """
 
     def __init__(
@@ -76,6 +83,7 @@ class Model(nn.Module):
         self.shapes = shapes
         self._plans: dict[tuple[tuple[str, ...] | None, bool, Groups | None], Plan] = {}
         self.notes: dict[tuple[object, ...], int] = {}
+        self.adapted: Adapted | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -154,6 +162,63 @@ class Model(nn.Module):
     def forget(self, groups: Groups) -> None:
         """Drop what was planned for heads that are no longer run as one."""
         self._plans = {key: plan for key, plan in self._plans.items() if key[2] is not groups}
+
+    def add_task(self, name: str, task: Mapping[str, Any]) -> None:
+        """Add a task, in place: its head, and what a sharing scheme has for it, are drawn as `build_model` draws them.
+
+        Parameters that stay remain the same objects, so that an optimiser which has them goes on; `adapted` tells what
+        was kept, new and dropped. Weights of all tasks together, such as those of `cross_stitch`, are new. During a fit
+        tasks can't change.
+
+        Args:
+            name: of the task.
+            task: as in a spec: {"outputs": 1, "loss": "mse"}.
+
+        Raises:
+            SpecError: there is such a task, or it can't be built; the model is as before.
+        """
+        from mtlkit.adapting import add_task
+
+        add_task(self, name, task)
+
+    def remove_task(self, name: str) -> None:
+        """Remove a task, in place, as `add_task` adds one.
+
+        Raises:
+            SpecError: there is no such task, it is the only one, or an encoder reads its prediction or feeds no other
+                task; the model is as before.
+        """
+        from mtlkit.adapting import remove_task
+
+        remove_task(self, name)
+
+    def rename_task(self, old: str, new: str) -> None:
+        """Rename a task, in place, also where encoders read its prediction. All weights are kept.
+
+        Raises:
+            SpecError: there is no such task, or the new name is taken or can't be one; the model is as before.
+            PluginError: a plugin's sharing scheme depends on more than the order of the tasks.
+        """
+        from mtlkit.adapting import rename_task
+
+        rename_task(self, old, new)
+
+    def freeze(self, *names: str) -> None:
+        """Train some parts no further: their parameters require no gradient, and their batch normalisation works by the
+        statistics that it has, also in training mode. What is frozen is not saved.
+
+        Args:
+            names: "encoder" for all encoders with their sharing schemes, "head" for all heads, an encoder's name, or a
+                task's, for its head and what a sharing scheme holds under its name. All parts if left out.
+
+        Raises:
+            MtlkitError: a name is unknown, or that of several things; nothing is frozen then.
+        """
+        freeze(self, names)
+
+    def unfreeze(self, *names: str) -> None:
+        """Train some parts again; names and errors as of `freeze`."""
+        unfreeze(self, names)
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are made anew: they hold what a fit has lent them.

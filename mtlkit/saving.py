@@ -90,7 +90,7 @@ def load_from(folder: Folder, max_parameters: int = MAX_PARAMETERS) -> Model:
     stored = folder.size(WEIGHTS)
     try:
         # A parameter has a byte at least, so that a small file makes no large model.
-        model = build_model(_without_pretrained(spec), max_parameters=min(max_parameters, stored))
+        model = build_model(without_pretrained(spec), max_parameters=min(max_parameters, stored))
     except TooManyParameters as error:
         if stored >= max_parameters:
             raise
@@ -185,9 +185,9 @@ def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, T
             )
 
 
-def _without_pretrained(spec: Any) -> Any:
+def without_pretrained(spec: Any) -> Any:
     """A spec whose encoders fetch no weights, by default or by name: those that were saved replace them."""
     if isinstance(spec, dict):
         named = {k for k, v in spec.items() if k == "pretrained" and (v is True or isinstance(v, str))}
-        return {k: False if k in named else _without_pretrained(v) for k, v in spec.items()}
-    return [_without_pretrained(v) for v in spec] if isinstance(spec, list) else spec
+        return {k: False if k in named else without_pretrained(v) for k, v in spec.items()}
+    return [without_pretrained(v) for v in spec] if isinstance(spec, list) else spec

@@ -21,7 +21,8 @@ Optional members of a scheme:
     penalty()         a scalar of its parameters that is added to the sum of the losses, or None for nothing
 
 Modules of a scheme with `rows` and `columns`, the names of what reads and what is read, whose forward gives weights
-[..., rows, columns], can be watched: `Mixing` and `Gate` of `mtlkit.sharing.layer` are such.
+[..., rows, columns], can be watched: `Mixing` and `Gate` of `mtlkit.sharing.layer` are such. A module whose weights go
+by the order of tasks has `columns` at least, so that a model that is adapted keeps them for these tasks alone.
 """
 
 from __future__ import annotations

@@ -23,10 +23,12 @@ LAYERS = [
     ["encoder", "head", "sharing", "balancer", "loss", "metric", "data"],
     ["schema", "graph"],
     ["border", "grouping"],
-    ["plan"],
+    ["plan", "selecting"],
+    ["freezing"],
     ["model"],
     ["build"],
     ["saving"],
+    ["adapting"],
     ["train"],
     ["testing"],
     ["runfile", "show", "exporting"],
@@ -60,7 +62,10 @@ def imports() -> list[tuple[str, str]]:
 UPWARD = {
     ("model", "saving"),  # model.save() is the door to what loads models
     ("model", "hub"),  # and to what publishes them
+    ("model", "adapting"),  # model.add_task() and its like, to what makes another model of it
     ("plan", "model"),  # what a plan is run on, for type checkers
+    ("selecting", "model"),  # what parts are selected of, too
+    ("freezing", "model"),
 }
 
 

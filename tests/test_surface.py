@@ -8,7 +8,7 @@ import mtlkit
 
 PUBLIC = """
     DEFAULT_SPEC Balancer Callback CheckpointError Data DataError GradientMonitor History Model MtlkitError
-    NonFiniteError Objective PluginError Problem SharingMonitor SpecError Trainer UnknownNameError balancers
+    NonFiniteError Objective PluginError Problem SharingMonitor SpecError Trainer UnknownNameError adapt balancers
     build_model check_spec datasets encoders export heads json_schema load losses metrics registries sharings
 """
 BUILT_IN = {
@@ -41,8 +41,8 @@ def test_the_built_in_parts() -> None:
 
 # Methods and properties of a model beside those of every module, and what is asked for by name.
 OF_A_MODEL = """
-    as_prediction forget forward from_pretrained head head_groups inputs_of loss penalty predict push_to_hub save
-    save_pretrained scheme tasks
+    add_task as_prediction forget forward freeze from_pretrained head head_groups inputs_of loss penalty predict
+    push_to_hub remove_task rename_task save save_pretrained scheme tasks unfreeze
 """
 PRETRAINED = {
     "save_pretrained": "folder name license tags data scores run",

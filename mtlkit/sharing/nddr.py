@@ -41,7 +41,7 @@ class NDDR(nn.Module):
         self.trunks = Columns(trunk, tasks)
         first = diagonal(len(tasks), same)
         self.fusions: Any = nn.ModuleList(
-            ByName({task: Fusion(shape, weights, norm) for task, weights in zip(tasks, first, strict=True)})
+            ByName({task: Fusion(tasks, shape, weights, norm) for task, weights in zip(tasks, first, strict=True)})
             for shape in trunk.stage_shapes
         )
 
@@ -59,8 +59,9 @@ class NDDR(nn.Module):
 class Fusion(nn.Module):
     """All tasks' channels, side by side, to those of one task."""
 
-    def __init__(self, shape: Shape, weights: Tensor, norm: str) -> None:
+    def __init__(self, columns: Sequence[str], shape: Shape, weights: Tensor, norm: str) -> None:
         super().__init__()
+        self.columns = tuple(columns)
         width = channels(shape, "nddr")
         self.reduce = Pointwise(len(weights) * width, width, bias=norm == "none")
         with torch.no_grad():

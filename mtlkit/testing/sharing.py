@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlkit.build import build_model
 from mtlkit.feature import Shape
 from mtlkit.model import Model
 from mtlkit.part import Part
 from mtlkit.registry import sharings
 from mtlkit.testing.common import COMMON_TRUNKS, close, inputs, part_of, spec_of
 from mtlkit.testing.model import check_model
+from mtlkit.testing.surgery import check_surgery
 
 # Of a step, relative to the length of all parameters together.
 _LARGEST_STEP, _SMALLEST_STEP = 1e-2, 1e-6
@@ -32,7 +34,7 @@ def check_sharing(
 
     The model of each passes `check_model`; a step along the gradient lowers its loss, penalty included; a penalty is
     finite; padding changes no output. On the first trunk that reads vectors the scheme also stands on the last of two
-    encoders.
+    encoders, and tasks are renamed, reordered, added and removed.
 
     Args:
         name: the scheme's.
@@ -51,6 +53,7 @@ def check_sharing(
     vectors = next(((part, shape) for part, shape in trunks if len(shape) == 1 and None not in shape), None)
     if vectors is not None:
         check_model(_on_a_stem(*vectors, scheme))
+        check_surgery(build_model(spec_of(*vectors, scheme, 3)), f"sharing {name!r} of 3 tasks over {vectors[0]}")
 
 
 def _on_a_stem(part: Part, shape: Shape, scheme: Part) -> dict[str, Any]:
