@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class TableFormat:
     inputs: list[Column]
     targets: dict[str, Target]
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    example: ClassVar[str] = "new.csv"
 
     @property
     def width(self) -> int:

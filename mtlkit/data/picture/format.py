@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class ImageFormat:
     scales: list[Channel]
     targets: dict[str, Target]
     kind: Literal["images"] = "images"
+    example: ClassVar[str] = "photos"
 
     def __post_init__(self) -> None:
         if len(self.scales) != self.form.channels:

@@ -1,7 +1,7 @@
 """The labels of images, as a table with a column of their paths: from a file, or from the folders that they lie in.
 
-    labels_of_file("photos", "labels.csv", "path", ",")      # the rows of labels.csv, each of an image in photos
-    labels_of_folders("photos", "class")                     # photos/cat/1.jpg has the label "cat"
+labels_of_file("photos", "labels.csv", "path", ",")      # the rows of labels.csv, each of an image in photos
+labels_of_folders("photos", "class")                     # photos/cat/1.jpg has the label "cat"
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def labels_of_folders(folder: str, task: str) -> Table:
     if loose:
         raise DataError(
             f"{folder}: {len(loose):,} of {len(images):,} images lie in no sub-folder that would be their class, first "
-            f"{shown(loose[0])}. Move them, or give their labels in a table: labels = \"labels.csv\""
+            f'{shown(loose[0])}. Move them, or give their labels in a table: labels = "labels.csv"'
         )
     classes = sorted({above[depth] for above in folders})
     if len(classes) < 2:
