@@ -161,7 +161,7 @@ def predict(
     source: Annotated[
         Path | None,
         typer.Argument(
-            help="A CSV, Parquet or .npz file, an image or a folder of them; the test data if left out.",
+            help="A CSV, Parquet or .npz file, or a folder of images; the test data if left out.",
             show_default=False,
         ),
     ] = None,
