@@ -19,10 +19,11 @@ Every image is brought to one size: `crop` takes the middle, `pad` adds black ba
 are turned upright, transparent pixels lie on white, and 16 bits become 8. Values are standardised by channel, with the
 means of the training images, or with ImageNet's for weights that were trained on it.
 
-Images are split at random by the fractions `valid` and `test`; or by the column that `split` names, which holds "train",
-"valid" or "test"; or, without a table, by sub-folders of these names above the classes.
+Images are split at random by the fractions `valid` and `test`; or by the column that `split` names, which holds
+"train", "valid" or "test"; or, without a table, by sub-folders of these names above the classes.
 
-All images are decoded once and lie in memory as float32, 4 x C x H x W bytes each. `memory` is what they may take in GiB.
+All images are decoded once and lie in memory as float32, 4 x C x H x W bytes each. `memory` says how many GiB they may
+take.
 """
 
 from __future__ import annotations
@@ -96,9 +97,10 @@ def images(
         table = labels_of_file(folder, labels, path_column, separator)
     form = Form([size, size] if isinstance(size, int) else list(size), resize, channels)
     _check_room(folder, len(table), form, memory)
-    rows = (
-        column_split(table, split, seed=seed) if split else random_split(len(table), valid=valid, test=test, seed=seed)
-    )
+    if split is None:
+        rows = random_split(len(table), valid=valid, test=test, seed=seed)
+    else:
+        rows = column_split(table, split, seed=seed)
     targets = {name: fit_target(kind, name, [table], rows["train"]) for name, kind in tasks.items()}
     encoded = {name: target.encode(table, name) for name, target in targets.items()}
     names = table.column(path_column).to_numpy(object)
@@ -122,8 +124,8 @@ def _only(tasks: dict[str, Kind], split: str | None) -> tuple[str, Kind]:
     """The one task whose classes are sub-folders."""
     if split is not None:
         raise ValueError(
-            f"found split = {split!r} without labels. It names a column of these; sub-folders train, valid and test are "
-            "found as they are"
+            f"found split = {split!r} without labels, of which it would be a column. Sub-folders train, valid and test "
+            "are found without it"
         )
     name, kind = next(iter(tasks.items()))
     if len(tasks) > 1 or kind not in ("class", "binary") or name in (PATH, SPLIT):
@@ -138,6 +140,6 @@ def _check_room(folder: str, count: int, form: Form, memory: float) -> None:
     size = count * prod(form.shape) * _FLOAT / 2**30
     if size > memory:
         raise DataError(
-            f"{folder}: {count:,} images of {' x '.join(map(str, form.shape))} take {size:,.1f} GiB of memory, expected "
-            f"{memory:g} at most. Choose a smaller size, or set memory = {ceil(size)} if this machine has it"
+            f"{folder}: {count:,} images of {' x '.join(map(str, form.shape))} take {size:,.1f} GiB of memory, "
+            f"expected {memory:g} at most. Choose a smaller size, or set memory = {ceil(size)} if this machine has it"
         )

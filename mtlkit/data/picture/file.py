@@ -119,9 +119,7 @@ def _check(image: Image) -> None:
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError("holds several images, expected one. Save the one that is meant")
     if image.mode in _RANGELESS and image.format != "PNG":
-        raise ValueError(
-            f"has pixels of mode {image.mode}, whose range is not known. Save it with 8 or 16 bits a pixel"
-        )
+        raise ValueError(f"has pixels of mode {image.mode}, of no known range. Save it with 8 or 16 bits a pixel")
 
 
 def _plain(image: Image) -> Image:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,31 +35,19 @@ def find_images(folder: str) -> list[str]:
     Raises:
         DataError: there is no such folder, no image in it, or a link or a name that can't be written.
     """
-    found, unread, pending = [], Counter[str](), [""]
     try:
-        while pending:
-            place = pending.pop()
-            with os.scandir(Path(folder, place)) as entries:
-                for entry in entries:
-                    name, suffix = place + entry.name, Path(entry.name).suffix.lower()
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_symlink() and (suffix in SUFFIXES or entry.is_dir()):
-                        raise DataError(f"{folder}: {shown(name)} is a link. Put what it leads to in its place")
-                    if entry.is_dir():
-                        pending.append(f"{name}/")
-                    elif suffix in SUFFIXES:
-                        found.append(_writable(folder, name))
-                    unread[suffix] += suffix in _UNREAD
+        names = sorted(_files(folder))
     except OSError as error:
         raise DataError(f"{folder}: can't be read as a folder of images: {error.strerror or error}") from error
-    others = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unread.items()) if count)
+    found = [_writable(folder, name) for name in names if _suffix(name) in SUFFIXES]
+    unread = Counter(suffix for suffix in map(_suffix, names) if suffix in _UNREAD)
+    others = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unread.items()))
     if not found:
         has = f" It has images of other kinds: {others}. Convert them" if others else ""
         raise DataError(f"{folder}: found no image, expected files that end in {', '.join(SUFFIXES)}.{has}")
     if others:
         warnings.warn(f"{folder}: left out images of kinds that are not read: {others}. Convert them", stacklevel=2)
-    return sorted(found)
+    return found
 
 
 def load_images(folder: str, names: Sequence[str], form: Form) -> Tensor:
@@ -88,6 +76,27 @@ def load_images(folder: str, names: Sequence[str], form: Form) -> Tensor:
     if damaged:
         raise DataError("\n".join([*damaged, "Replace these files, or take them out of the folder and the labels."]))
     return x.div_(255)
+
+
+def _files(folder: str) -> Iterator[str]:
+    """The paths, relative to `folder`, of the files below it that are not hidden."""
+    pending = [""]
+    while pending:
+        place = pending.pop()
+        with os.scandir(Path(folder, place)) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+        for entry in visible:
+            name = place + entry.name
+            if entry.is_symlink() and (entry.is_dir() or _suffix(name) in SUFFIXES):
+                raise DataError(f"{folder}: {shown(name)} is a link. Put what it leads to in its place")
+            if entry.is_dir():
+                pending.append(f"{name}/")
+            else:
+                yield name
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _writable(folder: str, name: str) -> str:

@@ -41,16 +41,16 @@ def labels_of_file(folder: str, labels: str, column: str, separator: str) -> Tab
     if strangers:
         row = strangers[0]
         raise DataError(
-            f"{labels}: column {column!r}: {len(strangers):,} of {len(table):,} rows name no image below {folder}, first "
-            f"row {row + 1} below the header: {shown(names[row])}.{nearest(names[row], images[:_SEARCHED])} Expected "
-            "paths relative to the folder, with the ends of their names."
+            f"{labels}: column {column!r}: {len(strangers):,} of {len(table):,} rows name no image below {folder}, "
+            f"first row {row + 1} below the header: {shown(names[row])}.{nearest(names[row], images[:_SEARCHED])} "
+            "Expected paths relative to the folder, with the ends of their names."
         )
     rows: dict[str, int] = {}
     for row, name in enumerate(names):
         if rows.setdefault(name, row) != row:
             raise DataError(
-                f"{labels}: rows {rows[name] + 1} and {row + 1} below the header both name {shown(name)}, which a model "
-                "might be trained and tested on. Keep one."
+                f"{labels}: rows {rows[name] + 1} and {row + 1} below the header both name {shown(name)}, which a "
+                "model might be trained and tested on. Keep one."
             )
     if len(rows) < len(images):
         first = next(name for name in images if name not in rows)
@@ -85,8 +85,8 @@ def labels_of_folders(folder: str, task: str) -> Table:
     classes = sorted({above[depth] for above in folders})
     if len(classes) < 2:
         raise DataError(
-            f"{folder}: found images in the sub-folder {shown(classes[0])} alone, expected a sub-folder for each of two "
-            'classes at least. Or give the labels in a table: labels = "labels.csv"'
+            f"{folder}: found images in the sub-folder {shown(classes[0])} alone, expected a sub-folder for each of "
+            'two classes at least. Or give the labels in a table: labels = "labels.csv"'
         )
     columns: dict[str, Any] = {PATH: images, task: [above[depth] for above in folders]}
     if split:

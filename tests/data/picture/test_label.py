@@ -37,14 +37,19 @@ def test_rows_name_images_in_any_order(photos):
     assert table.column("path").tolist() == ["d.png", "b/c.jpg", "a.png"]
     assert table.column("kind").tolist() == ["x", "y", ""]
     photos([], ["b\\c.jpg,y"])
-    with pytest.warns(UserWarning, match=r"left out 2 of 3 images, which .*labels.csv does not name, the first 'a.png'"):
+    with pytest.warns(
+        UserWarning, match=r"left out 2 of 3 images, which .*labels.csv does not name, the first 'a.png'"
+    ):
         assert from_file(folder).column("path").tolist() == ["b/c.jpg"]
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["a.png,x", "b/c,x", "z,y"], r"2 of 3 rows name no image .*row 2 below the header: 'b/c'. Did you mean 'b/c.jpg'"),
+        (
+            ["a.png,x", "b/c,x", "z,y"],
+            r"2 of 3 rows name no image .*row 2 below the header: 'b/c'. Did you mean 'b/c.jpg'",
+        ),
         (["../labels.csv,x"], "row 1 below the header: '../labels.csv'"),
         (["/etc/passwd,x"], "row 1 below the header: '/etc/passwd'"),
         ([",x"], "name no image"),
