@@ -20,9 +20,7 @@ SAVED = {"BMP": {}, "GIF": {}, "JPEG": {"quality": 95}, "PNG": {}, "TIFF": {"com
 
 # 16 x 16 pixels of 256 colours, no two rows or columns alike.
 _STEPS = np.arange(16, dtype=np.uint8) * 17
-PIXELS = np.stack(
-    [np.repeat(_STEPS[:, None], 16, 1), np.repeat(_STEPS[None], 16, 0), np.full((16, 16), 90, np.uint8)], 2
-)
+PIXELS = np.stack([*np.meshgrid(_STEPS, _STEPS), np.full((16, 16), 90, np.uint8)], 2)
 
 
 @pytest.fixture

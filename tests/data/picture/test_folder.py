@@ -56,7 +56,7 @@ def test_images_of_other_kinds_are_told(folder, tmp_path_factory):
 
 
 def test_what_is_no_folder(folder):
-    for name in ("nowhere", "a.png", "b\0"):
+    for name in ("nowhere", "a.png"):
         with pytest.raises(DataError, match="can't be read as a folder of images"):
             find_images(str(folder / name))
 
