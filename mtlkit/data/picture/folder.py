@@ -25,6 +25,9 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Images too, of kinds that are not read: nobody should miss them without a word.
 _UNREAD = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".tga")
 
+# More might hold more memory than they save time, since large images take a gigabyte each while they are decoded.
+_THREADS = 8
+
 # As many damaged files as a person looks at before asking where they came from.
 _LISTED = 10
 
@@ -68,7 +71,7 @@ def load_images(folder: str, names: Sequence[str], form: Form) -> Tensor:
 
     damaged: list[str] = []
     # Pillow lets other threads run while it decodes.
-    with whole_images(), ThreadPoolExecutor(os.cpu_count()) as threads:
+    with whole_images(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
         for problem in threads.map(read, range(len(names))):
             damaged += [problem] if problem else []
             if len(damaged) == _LISTED:
