@@ -35,8 +35,8 @@ from pydantic import Field
 
 from mtlkit.data.base import Data, Seed, one_input
 from mtlkit.data.kind import Kind, task
-from mtlkit.data.picture.file import Channels, Form, Resize, Side, Size
 from mtlkit.data.picture.folder import load_images
+from mtlkit.data.picture.form import Channels, Form, Resize, Side, Size
 from mtlkit.data.picture.format import ImageFormat, Normalize, fit_scales, standardised
 from mtlkit.data.picture.label import PATH, SPLIT, labels_of_file, labels_of_folders
 from mtlkit.data.split import PARTS, Fraction, column_split, random_split

@@ -15,7 +15,7 @@ from mtlkit.part import options_schema
 
 
 def test_import_brings_no_optional_package():
-    code = "import sys, mtlkit.data; print({'sklearn', 'pandas', 'pyarrow'} & {*sys.modules})"
+    code = "import sys, mtlkit.data; print({'sklearn', 'pandas', 'pyarrow', 'PIL'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtlkit.data.picture.file import Form, whole_images
+from mtlkit.data.picture.form import Form
 from mtlkit.errors import DataError, shown
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -59,12 +59,14 @@ def load_images(folder: str, names: Sequence[str], form: Form) -> Tensor:
     Raises:
         DataError: some can't be read; it lists the first ten.
     """
+    from mtlkit.data.picture.file import read_image, whole_images
+
     x = torch.empty(len(names), *form.shape)
     places = x.numpy()
 
     def read(index: int) -> str | None:
         try:
-            places[index] = form.read(Path(folder, names[index]))
+            places[index] = read_image(Path(folder, names[index]), form)
         except DataError as error:
             return str(error)
         return None

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from mtlkit.data.extra import bench_extra
 from mtlkit.data.frame import write_table
-from mtlkit.data.picture.file import Form
 from mtlkit.data.picture.folder import find_images, load_images
+from mtlkit.data.picture.form import Form
 from mtlkit.data.predicted import decoded, with_predictions
 from mtlkit.data.target import Cells, Target
 

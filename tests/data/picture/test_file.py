@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Transpose
 
-from mtlkit.data.picture.file import Form
+from mtlkit.data.picture.file import read_image
+from mtlkit.data.picture.form import Form
 from mtlkit.errors import DataError
 
 RGB, GREY = Form([16, 16], "squash", 3), Form([16, 16], "squash", 1)
@@ -33,7 +34,7 @@ def read(tmp_path):
             path.write_bytes(content)
         else:
             content.save(path, kind, **options)
-        return np.moveaxis(form.read(path), 0, 2)
+        return np.moveaxis(read_image(path, form), 0, 2)
 
     return written
 
@@ -162,7 +163,7 @@ def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for name in ("pipe.png", ".", "none.png"):
         with pytest.raises(DataError, match="can't be read as an image"):
-            RGB.read(tmp_path / name)
+            read_image(tmp_path / name, RGB)
 
 
 @settings(max_examples=150)
@@ -175,6 +176,6 @@ def test_damaged_files_are_images_or_errors(tmp_path_factory, kind, data):
     path = tmp_path_factory.mktemp("damaged") / "a"
     path.write_bytes(content)
     try:
-        assert RGB.read(path).shape == (3, 16, 16)
+        assert read_image(path, RGB).shape == (3, 16, 16)
     except DataError as error:
         assert str(path) in str(error)

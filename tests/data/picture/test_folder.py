@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from mtlkit.data.picture.file import Form
 from mtlkit.data.picture.folder import find_images, load_images
+from mtlkit.data.picture.form import Form
 from mtlkit.errors import DataError
 
 FORM = Form([4, 4], "crop", 1)
