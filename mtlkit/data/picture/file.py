@@ -3,7 +3,8 @@
     read_image(Path("photos/a.jpg"), Form([64, 64], "crop", 3))       # uint8 [3, 64, 64], RGB
 
 A photo is turned upright, as its EXIF says. Palettes, CMYK and the like become RGB, 16 bits become 8, and what is
-transparent lies on white. Nothing is decoded before the header's size is known to be sane, and half an image is an error.
+transparent lies on white. Nothing is decoded before the header's size is known to be sane, and half an image is an
+error.
 
 It imports Pillow, and is imported where images are read.
 """
