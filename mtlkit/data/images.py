@@ -86,6 +86,8 @@ def images(
         DataError: a file is missing, damaged or too large, or labels and images do not fit.
         ValueError: options do not go together.
     """
+    if normalize == "imagenet" and channels != 3:
+        raise ValueError(f"normalize = 'imagenet' is of RGB images, found channels = {channels}. Choose 'train'")
     if labels is None:
         name, kind = _only(tasks or {"class": "class"}, split)
         tasks, path_column = {name: kind}, PATH

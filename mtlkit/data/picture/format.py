@@ -95,17 +95,10 @@ STATE = TypeAdapter(ImageFormat)
 
 
 def fit_scales(normalize: Normalize, x: Tensor) -> list[Channel]:
-    """The scales of the channels of images [N, C, H, W] from 0 to 1.
-
-    Raises:
-        ValueError: ImageNet's are asked for of images that are not RGB.
-    """
-    channels = x.shape[1]
+    """The scales of the channels of images [N, C, H, W] from 0 to 1; ImageNet's are of RGB."""
     if normalize == "none":
-        return [Channel()] * channels
+        return [Channel()] * x.shape[1]
     if normalize == "imagenet":
-        if channels != len(_IMAGENET):
-            raise ValueError(f"normalize = 'imagenet' is of RGB images, found channels = {channels}. Choose 'train'")
         return [Channel(*scale) for scale in _IMAGENET]
     deviations, means = torch.std_mean(x, dim=(0, 2, 3), correction=0)
     # A channel that is constant has no deviation.
