@@ -142,6 +142,6 @@ def _check_room(folder: str, count: int, form: Form, memory: float) -> None:
     size = count * prod(form.shape) * _FLOAT / 2**30
     if size > memory:
         raise DataError(
-            f"{folder}: {count:,} images of {' x '.join(map(str, form.shape))} take {size:,.1f} GiB of memory, "
+            f"{folder}: {count:,} images of {' x '.join(map(str, form.shape))} take {size:.3g} GiB of memory, "
             f"expected {memory:g} at most. Choose a smaller size, or set memory = {ceil(size)} if this machine has it"
         )

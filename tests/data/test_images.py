@@ -104,7 +104,7 @@ def test_sub_folders_are_the_classes_of_a_task(home):
         (
             {"memory": 1e-6},
             DataError,
-            r"40 images of 3 x 4 x 4 take 0\.0 GiB of memory, expected 1e-06 at most. .*memory = 1 ",
+            r"40 images of 3 x 4 x 4 take 7\.15e-06 GiB of memory, expected 1e-06 at most. .*memory = 1 ",
         ),
         ({"tasks": None}, ValueError, "tasks is missing. Say which columns of the labels are targets"),
         ({"tasks": {"color": "class"}}, DataError, "no column 'color'. Did you mean 'colour'"),

@@ -79,7 +79,7 @@ def load_images(folder: str, names: Sequence[str], form: Form) -> Tensor:
             if len(damaged) == _LISTED:
                 break
     if damaged:
-        raise DataError("\n".join([*damaged, "Replace these files, or take them out of the folder and the labels."]))
+        raise DataError("\n".join([*damaged, "Replace such files, or leave them out."]))
     return x.div_(255)
 
 

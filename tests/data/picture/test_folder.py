@@ -83,5 +83,5 @@ def test_damaged_images_are_told_together_and_half_ones_are_damaged(folder, monk
         and "02.png: can't be read as an image: image file is truncated" in lines[0]
         and "11.png" in lines[9]
     )
-    assert lines[10].startswith("Replace these files")
+    assert lines[10].startswith("Replace such files")
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
