@@ -3,7 +3,7 @@
     mtlkit bench                       compare trunks on bundled data, offline; with a file, schemes and balancers too
     mtlkit train run.toml --out m/     train what a run file says
     mtlkit evaluate m/                 score what was trained on its test data
-    mtlkit predict m/ new.csv          predict for a file of one's own
+    mtlkit predict m/ new.csv          predict for a file of one's own, or a folder of images
     mtlkit show run.toml               draw a model: shapes, parameters, who shares what
     mtlkit export m/ --out m.onnx      write what runs without mtlkit: ONNX, or a program of torch (.pt2)
     mtlkit suggest run.toml            which tasks should share: a run file with an encoder for each group
@@ -160,7 +160,10 @@ def predict(
     folder: Folder,
     source: Annotated[
         Path | None,
-        typer.Argument(help="A CSV, Parquet or .npz file; the test data if left out.", show_default=False),
+        typer.Argument(
+            help="A CSV, Parquet or .npz file, or a folder of images; the test data if left out.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write: .csv, .parquet or .npz.", show_default=False)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from mtlkit.data import TableFormat
+from mtlkit.data import Format
 from mtlkit.data.archive import read_arrays
 from mtlkit.data.array import to_input
 from mtlkit.data.frame import write_table
@@ -27,7 +28,8 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
     Args:
         kept: the run.
         folder: where the predictions go if `out` is left out, as predictions.csv.
-        source: a table as the run was trained on, or an .npz with an array for each input.
+        source: a table, an image or a folder of images, as the run was trained on; or an .npz with an array for each
+            input.
         out: a .csv or .parquet file with a column for each output, or an .npz with an array for each task.
 
     Returns:
@@ -41,7 +43,7 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
     out = out or folder / "predictions.csv"
     table = kept.table if source is not None and source.suffix != ".npz" else None
     if table is not None:
-        predictions = kept.trainer.predict(table.read(str(source)))
+        predictions = _joined([kept.trainer.predict(x) for x in table.parts(str(source))])
     else:
         predictions = kept.trainer.predict(_test_inputs(kept) if source is None else _arrays(source, kept))
     if out.suffix == ".npz":
@@ -51,6 +53,10 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
     else:
         write_table(str(out), _columns(predictions, kept.table), ",")
     return out, len(next(iter(predictions.values())))
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return parts[0] if len(parts) == 1 else {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
 
 
 def _test_inputs(kept: Kept) -> object:
@@ -81,7 +87,7 @@ def _arrays(source: Path, kept: Kept) -> dict[str, Tensor]:
         raise DataError(f"{source}: {error}") from error
 
 
-def _columns(predictions: dict[str, Tensor], table: TableFormat | None) -> Any:
+def _columns(predictions: dict[str, Tensor], table: Format | None) -> Any:
     """Predictions as a DataFrame, in the units and labels of the table that the model was trained on, if it was.
 
     Else a column for each output: `task`, or `task_0`, `task_1`, ... where there are several.

@@ -28,7 +28,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from mtlkit.build import build_model
-from mtlkit.data import Data, TableFormat
+from mtlkit.data import Data, Format
+from mtlkit.data.formats import format_of
 from mtlkit.errors import CheckpointError, DataError, Problem, SpecError, nearest, shown
 from mtlkit.guarded import MANIFEST, Folder, as_json
 from mtlkit.model import Model
@@ -224,7 +225,7 @@ class Kept:
 
     trainer: Trainer
     run: RunFile
-    table: TableFormat | None
+    table: Format | None
 
 
 def open_run(folder: str | Path) -> Kept:
@@ -240,7 +241,7 @@ def open_run(folder: str | Path) -> Kept:
     return Kept(Trainer(model, progress=False, **settings), run, table)
 
 
-def kept_run(kept: Folder) -> tuple[RunFile, TableFormat | None]:
+def kept_run(kept: Folder) -> tuple[RunFile, Format | None]:
     """The run and the table format in a folder of which the manifest has been read.
 
     Raises:
@@ -258,7 +259,7 @@ def kept_run(kept: Folder) -> tuple[RunFile, TableFormat | None]:
     except SpecError as error:
         raise CheckpointError(f"{error}\nRun `mtlkit train` again, or install the dataset that it names") from error
     try:
-        table = TableFormat.from_json(plain_json(kept, TABLE)) if TABLE in kept else None
+        table = format_of(plain_json(kept, TABLE)) if TABLE in kept else None
     except DataError as error:
         raise CheckpointError(f"{kept.path / TABLE}: {error}. Use another copy") from error
     return replace(run, folder=Path(trained_in) if isinstance(trained_in, str) else None), table

@@ -20,7 +20,7 @@ BUILT_IN = {
     "balancer": "aligned_mtl cagrad config constant cosmos dualproj dwa excess_mtl fairgrad famo geometric_mean "
     "graddrop gradnorm gradvac imtl_g imtl_l krum mean mgda nash_mtl pbi pcd pcgrad random stch sum trimmed_mean "
     "upgrad uw",
-    "dataset": "conllu csv digits linear multimnist npz parquet",
+    "dataset": "conllu csv digits images linear multimnist npz parquet",
 }
 
 

@@ -11,6 +11,6 @@ in a spec.
 """
 
 from mtlkit.data.base import Data, Examples
-from mtlkit.data.format import TableFormat
+from mtlkit.data.formats import Format
 
-__all__ = ["Data", "Examples", "TableFormat"]
+__all__ = ["Data", "Examples", "Format"]

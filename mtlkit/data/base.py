@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mtlkit.data.format import TableFormat
+from mtlkit.data.formats import Format
 from mtlkit.data.split import Rows
 
 Targets: TypeAlias = dict[str, Tensor]
@@ -41,7 +41,7 @@ class Data:
 
     `inputs` and `tasks` are the parts of a spec that the examples fix: `{"x": {"shape": [144], "dtype":
     "float32"}}` and `{"left": {"outputs": 10, "loss": "cross_entropy"}}`. `table` is set where the examples
-    came from a table file: it reads another such file, and writes predictions into one.
+    came from a table file or a folder of images: it reads another such, and writes predictions as a table.
     """
 
     train: Examples
@@ -49,7 +49,7 @@ class Data:
     test: Examples | None
     inputs: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, Any]]
-    table: TableFormat | None = None
+    table: Format | None = None
 
 
 def one_input(shape: Sequence[int | None], dtype: str = "float32") -> dict[str, dict[str, Any]]:

@@ -9,9 +9,9 @@ It is kept beside the model as JSON: `TableFormat.from_json(data.table.to_json()
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from mtlkit.data.column import Column
 from mtlkit.data.frame import Table, read_table, write_table
 from mtlkit.data.opened import most_bytes
+from mtlkit.data.predicted import decoded, with_predictions
 from mtlkit.data.target import Cells, Target
 from mtlkit.errors import DataError, shown
 
@@ -35,6 +36,7 @@ class TableFormat:
     inputs: list[Column]
     targets: dict[str, Target]
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    example: ClassVar[str] = "new.csv"
 
     @property
     def width(self) -> int:
@@ -68,12 +70,14 @@ class TableFormat:
             column.warn_of_unseen(table)
         return self.encode(table)
 
+    def parts(self, path: str) -> Iterator[Tensor]:
+        """What `read` gives, in one part: predictions are made for a part at a time."""
+        yield self.read(path)
+
     def write(self, path: str, predictions: Mapping[str, Tensor], source: str) -> None:
         """Write the table `source` with the predictions as further columns: CSV or Parquet, as `path` ends.
 
-        A task adds the column `<task>`: the most probable label, or the number in its own units. Classes
-        add a column `<task>_<class>` each, with the probability. A name that `source` has already gets
-        `_predicted` at its end.
+        The columns are those of `with_predictions`.
 
         Args:
             path: the file to write; replaced as a whole if it exists, and left alone if this fails.
@@ -83,36 +87,12 @@ class TableFormat:
         Raises:
             DataError: a file can't be read or written, or its rows or tasks are not those of the predictions.
         """
-        table = read_table(source, self.separator)
-        cells: dict[str, Any] = {}
-        used = set(table.names)
-        for task, prediction in predictions.items():
-            if len(prediction) != len(table):
-                raise DataError(
-                    f"{source}: found predictions {list(prediction.shape)} for task {task!r}, expected "
-                    f"{[len(table), *prediction.shape[1:]]}: a row for each of the file."
-                )
-            for suffix, values in self.decoded(task, prediction.detach().float().cpu().numpy()).items():
-                name = _unused(f"{task}{suffix}", used)
-                used.add(name)
-                cells[name] = values
-        write_table(path, table.frame.assign(**cells), self.separator)
+        frame = read_table(source, self.separator).frame
+        write_table(path, with_predictions(frame, self.targets, predictions, source), self.separator)
 
     def decoded(self, task: str, prediction: NDArray[np.float32]) -> Cells:
-        """The columns of a task's predictions, [N, outputs], by what is added to its name.
-
-        Raises:
-            DataError: the table has no such task, or another number of outputs.
-        """
-        if task not in self.targets:
-            raise DataError(f"found predictions of task {task!r}, expected tasks {', '.join(self.targets)}.")
-        target = self.targets[task]
-        if prediction.shape[1:] != (target.outputs,):
-            raise DataError(
-                f"found predictions {list(prediction.shape)} for task {task!r}, expected "
-                f"{[len(prediction), target.outputs]}, as the model's table has. Write an .npz file."
-            )
-        return target.decode(prediction)
+        """The columns of a task's predictions, as `predicted.decoded` gives and raises."""
+        return decoded(self.targets, task, prediction)
 
     def to_json(self) -> dict[str, Any]:
         """The state as pure data, for `json.dump`."""
@@ -125,21 +105,25 @@ class TableFormat:
         Raises:
             DataError: it is no such state.
         """
-        try:
-            return _STATE.validate_python(state)
-        except ValidationError as error:
-            first, number = error.errors(include_url=False)[0], error.error_count()
-            place = ".".join(map(str, first["loc"]))
-            raise DataError(
-                f"found no state of a table format: {shown(place)}: {first['msg']}, and {number - 1} more"
-            ) from error
+        return restored(_STATE, state)
 
 
 _STATE = TypeAdapter(TableFormat)
 
+_Format = TypeVar("_Format")
 
-def _unused(name: str, used: set[str]) -> str:
-    for free in (name, f"{name}_predicted"):
-        if free not in used:
-            return free
-    raise DataError(f"the columns {name!r} and {name + '_predicted'!r} are there already. Rename one in the source.")
+
+def restored(adapter: TypeAdapter[_Format], state: dict[str, Any]) -> _Format:
+    """The format of a state that has been kept.
+
+    Raises:
+        DataError: it is no such state.
+    """
+    try:
+        return adapter.validate_python(state)
+    except ValidationError as error:
+        first, number = error.errors(include_url=False)[0], error.error_count()
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"found no state of a table format: {shown(place)}: {first['msg']}, and {number - 1} more"
+        ) from error

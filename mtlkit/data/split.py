@@ -1,7 +1,8 @@
-"""Random splits: which rows train, which choose, which are reported.
+"""Splits: which rows train, which choose, which are reported.
 
     rows = random_split(1000, valid=0.1, test=0.1, seed=0)
     rows["train"], rows["valid"], rows["test"]            # 800, 100 and 100 row numbers, in random order
+    rows = column_split(table, "split", seed=0)           # as a column of the table says
 
 The same seed gives the same split on every machine.
 """
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mtlkit.errors import DataError
+from mtlkit.data.frame import Table
+from mtlkit.errors import DataError, shown
 
 Rows: TypeAlias = NDArray[np.int64]
 
@@ -48,3 +50,18 @@ def random_split(count: int, *, valid: float, test: float, seed: int) -> dict[st
         "valid": order[: sizes["valid"]],
         "test": order[sizes["valid"] : held_out],
     }
+
+
+def column_split(table: Table, column: str, *, seed: int) -> dict[str, Rows]:
+    """Row numbers by the part that a column names, in random order.
+
+    Raises:
+        DataError: there is no such column, it has another name than those of the parts, or none to train on.
+    """
+    names = table.column(column).to_numpy(object)
+    wrong = sorted({str(name) for name in names} - {*PARTS})
+    if wrong or "train" not in names:
+        found = f"found {shown(wrong[0])}" if wrong else "found no 'train'"
+        raise DataError(f"{table.path}: {found} in the split column {column!r}, expected {', '.join(PARTS)}.")
+    order = np.random.default_rng(seed).permutation(len(table))
+    return {part: order[names[order] == part] for part in PARTS}

@@ -34,9 +34,9 @@ from mtlkit.data.column import FIT, MOST_CATEGORIES, ColumnKind
 from mtlkit.data.format import TableFormat
 from mtlkit.data.frame import Table, read_csv, read_parquet
 from mtlkit.data.kind import Kind, task
-from mtlkit.data.split import PARTS, Fraction, Rows, random_split
+from mtlkit.data.split import PARTS, Fraction, Rows, column_split, random_split
 from mtlkit.data.target import fit_target
-from mtlkit.errors import DataError, shown
+from mtlkit.errors import DataError
 
 Tasks = Annotated[dict[str, Kind], Field(min_length=1)]
 Inputs = Annotated[list[str] | dict[str, ColumnKind], Field(min_length=1)]
@@ -147,13 +147,7 @@ def _split(tables: dict[str, Table], column: str | None, valid: float, test: flo
         return random_split(len(train), **fractions, seed=seed)
     if len(tables) > 1:
         raise DataError(f"found both split = {column!r} and a path of its own for a part. Set one of them.")
-    names = train.column(column).to_numpy(object)
-    wrong = sorted({str(name) for name in names} - {*PARTS})
-    if wrong or "train" not in names:
-        found = f"found {shown(wrong[0])}" if wrong else "found no 'train'"
-        raise DataError(f"{train.path}: {found} in the split column {column!r}, expected {', '.join(PARTS)}.")
-    order = np.random.default_rng(seed).permutation(len(train))
-    return {part: order[names[order] == part] for part in PARTS}
+    return column_split(train, column, seed=seed)
 
 
 def _input_kinds(

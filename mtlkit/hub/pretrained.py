@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from mtlkit.data.formats import format_of
 from mtlkit.errors import CheckpointError, Problem, SpecError, shown
 from mtlkit.guarded import MANIFEST, Folder
 from mtlkit.hub.card import CARD, About, Card
@@ -63,8 +66,14 @@ def _check_name(argument: str, name: object) -> None:
 
 
 def _card(model: Model, about: About, more: dict[str, bytes]) -> Card:
-    file = "new.csv" if TABLE in more else "new.npz"
-    return Card.of(model, about, f"{file} --out predicted{Path(file).suffix}" if more else "")
+    return Card.of(model, about, _example(more) if more else "")
+
+
+def _example(run: Mapping[str, bytes]) -> str:
+    """What `mtlkit predict` is given for a model with this run."""
+    if TABLE not in run:
+        return "new.npz --out predicted.npz"
+    return f"{format_of(json.loads(run[TABLE])).example} --out predicted.csv"
 
 
 def _refuse_to_lose_a_run(folder: Path, run: str | Path | None) -> None:

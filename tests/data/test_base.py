@@ -15,7 +15,7 @@ from mtlkit.part import options_schema
 
 
 def test_import_brings_no_optional_package():
-    code = "import sys, mtlkit.data; print({'sklearn', 'pandas', 'pyarrow'} & {*sys.modules})"
+    code = "import sys, mtlkit.data; print({'sklearn', 'pandas', 'pyarrow', 'PIL'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
@@ -40,12 +40,13 @@ def test_missing_class_is_what_torch_ignores():
 def _built_ins():
     from mtlkit.data.conllu import conllu
     from mtlkit.data.digits import digits
+    from mtlkit.data.images import images
     from mtlkit.data.linear import linear
     from mtlkit.data.multimnist import multimnist
     from mtlkit.data.npz import npz
     from mtlkit.data.table import csv, parquet
 
-    return [conllu, csv, digits, linear, multimnist, npz, parquet]
+    return [conllu, csv, digits, images, linear, multimnist, npz, parquet]
 
 
 @pytest.mark.parametrize("factory", _built_ins(), ids=lambda factory: factory.__name__)

@@ -1,0 +1,1 @@
+"""Image files: finding them, reading them, their labels, and what a run keeps of them."""
