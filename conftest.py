@@ -5,4 +5,4 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 _PARSERS = [PythonCodeBlockParser(), SkipParser()]
 
-pytest_collect_file = Sybil(parsers=_PARSERS, patterns=["README.md", "docs/*.md"]).pytest()
+pytest_collect_file = Sybil(parsers=_PARSERS, patterns=["README.md", "docs/*.md", "docs/tutorials/*.md"]).pytest()

@@ -9,11 +9,16 @@ import posixpath
 import re
 from typing import Any
 
-# A link of Markdown to a relative path that begins above docs/: [text](../SECURITY.md#promises).
-_OUT_OF_DOCS = re.compile(r"(?<=\]\()\.\./([^)\s]+)(?=\))")
+# A link of Markdown to a relative path that goes up: [text](../SECURITY.md#promises).
+_UP = re.compile(r"(?<=\]\()\.\./[^)\s]+(?=\))")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """The page with such links absolute."""
-    root = posixpath.join(config["repo_url"], "blob", "main", "")
-    return _OUT_OF_DOCS.sub(lambda link: root + link[1], markdown)
+    """The page with links out of docs/ absolute."""
+    here, root = posixpath.dirname(page.file.src_uri), posixpath.join(config["repo_url"], "blob", "main", "")
+
+    def absolute(link: re.Match[str]) -> str:
+        there = posixpath.normpath(posixpath.join("docs", here, link[0]))
+        return link[0] if there.startswith("docs/") else root + there
+
+    return _UP.sub(absolute, markdown)

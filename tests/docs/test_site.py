@@ -14,7 +14,7 @@ import yaml
 import mtlkit
 
 ROOT = Path(mtlkit.__file__).parent.parent
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").glob("**/*.md"))
 PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")]
 PAGES += [*DOCS, *sorted(ROOT.glob("plugins/*/README.md"))]
 
@@ -60,7 +60,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    assert sorted(pages_of(config["nav"])) == [page.name for page in DOCS]
+    assert sorted(pages_of(config["nav"])) == [str(page.relative_to(ROOT / "docs")) for page in DOCS]
 
 
 def pages_of(nav: object) -> Iterator[str]:
