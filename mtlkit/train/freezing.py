@@ -15,12 +15,12 @@ goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from mtlkit.errors import SpecError
+from mtlkit.freezing import norms
 from mtlkit.model import Model
 from mtlkit.train.named import assigned, name_problems
 
@@ -60,7 +60,7 @@ class Freezing:
         named = assigned(model, last, nn.Module.parameters)
         # What was frozen before stays so in the end.
         self._held = {p: last[name] for p, name in named.items() if p.requires_grad}
-        self._norms = {norm: last[name] for norm, name in assigned(model, last, _norms).items()}
+        self._norms = {norm: last[name] for norm, name in assigned(model, last, norms).items()}
         self._epoch = 0
 
     @property
@@ -102,7 +102,3 @@ class Freezing:
         """Go on from that."""
         known = set(names)
         self._held = {p: self._held.get(p, math.inf) for name, p in self.model.named_parameters() if name in known}
-
-
-def _norms(module: nn.Module) -> Iterator[_NormBase]:
-    return (one for one in module.modules() if isinstance(one, _NormBase) and one.track_running_stats)
