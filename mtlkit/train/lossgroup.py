@@ -124,10 +124,9 @@ class LossGroup:
         places = [place for place, task in enumerate(self.tasks) if task in tasks]
         if not places:
             return labels
-        values = labels.values.clone()
-        for place in places:
-            values.select(self._axis, place).fill_(_missing(values))
-        return Labels(values, False)
+        values = labels.values
+        index = torch.tensor(places, device=values.device)
+        return Labels(values.index_fill(self._axis, index, _missing(values)), False)
 
     @property
     def _axis(self) -> int:
