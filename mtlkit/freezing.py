@@ -10,7 +10,7 @@ batch normalisation say, works as in evaluation also while the model is in train
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -26,9 +26,8 @@ def freeze(model: Model, names: Sequence[str]) -> None:
     """Freeze what these words name; all that there is where there are none. Raises as `selected` does."""
     for part in _parts(model, names):
         part.requires_grad_(False)
-        for module in part.modules():
-            if isinstance(module, _NormBase) and module.running_mean is not None:
-                hold_still(module)
+        for norm in norms(part):
+            hold_still(norm)
 
 
 def unfreeze(model: Model, names: Sequence[str]) -> None:
@@ -44,6 +43,11 @@ def unfreeze(model: Model, names: Sequence[str]) -> None:
 def _parts(model: Model, names: Sequence[str]) -> list[nn.Module]:
     # All words are looked up before anything is done.
     return [part for word in names for part in parts_of(model, word).values()] if names else [model]
+
+
+def norms(part: nn.Module) -> Iterator[nn.Module]:
+    """The layers that normalise by running statistics."""
+    return (one for one in part.modules() if isinstance(one, _NormBase) and one.running_mean is not None)
 
 
 def hold_still(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ same features. Their weights are joined at each call, or lie side by side alread
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -164,6 +164,35 @@ def head_groups(
             )
         )
     return groups
+
+
+def parted(groups: Iterable[HeadGroup], of: Mapping[str, object]) -> list[HeadGroup]:
+    """The groups in parts of tasks with the same value, where as many have it as make a group; the rest is one more.
+
+    Args:
+        groups: of heads.
+        of: the value of each task, None where a task is not there.
+    """
+    parts = []
+    for group in groups:
+        places: dict[object, list[int]] = {}
+        for place, task in enumerate(group.tasks):
+            places.setdefault(of.get(task), []).append(place)
+        large = [some for some in places.values() if len(some) >= FEW_HEADS]
+        rest = sorted(place for some in places.values() if len(some) < FEW_HEADS for place in some)
+        parts += [group] if len(places) == 1 else [_part(group, some) for some in [*large, rest] if len(some) > 1]
+    return parts
+
+
+def _part(group: HeadGroup, places: Sequence[int]) -> HeadGroup:
+    """Some heads of a group, in their order."""
+
+    def mine(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[place] for place in places)
+
+    return HeadGroup(
+        group.on, mine(group.tasks), mine(group.widths), mine(group.heads), tuple(mine(row) for row in group.rows)
+    )
 
 
 def _layers(head: Any) -> tuple[list[Any], list[Any]] | None:

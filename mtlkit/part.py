@@ -192,8 +192,11 @@ def _problems(error: ValidationError, schema: type[BaseModel], options: dict[str
         else:
             expected = _EXPECTED.get(details["type"]) or _worded(details["msg"])
             wrong.setdefault(where, (details["input"], []))[1].append(expected)
-    # What fits no branch of a union is one mistake, though each branch reports it.
+    # What fits no branch of a union is one mistake, though each branch reports it; one of them may say where within.
+    within = {path[:end] for path in wrong for end, mark in enumerate(path) if mark == "."}
     for where, (found, expected_one_of) in wrong.items():
+        if where in within:
+            continue
         yield Problem(where, f"found {shown(found)}, expected {' or '.join(dict.fromkeys(expected_one_of))}")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mtlkit import build_model, heads
-from mtlkit.grouping import Groups, declares, head_groups, watched
+from mtlkit.grouping import Groups, declares, head_groups, parted, watched
 from mtlkit.model import Model
 
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -116,6 +116,26 @@ def test_heads_of_several_kinds_are_several_groups() -> None:
     assert [group.tasks for group in model.head_groups()] == [
         tuple(f"t{i + 3 * j}" for j in range(4)) for i in range(3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ("aaaaaaaaa", ["012345678"]),
+        ("abababacd", ["0246", "13578"]),
+        ("aaaabbbbc", ["0123", "4567"]),
+        ("aabbccdde", ["012345678"]),
+    ],
+)
+def test_a_group_is_parted_where_enough_heads_are_alike(values: str, parts: list[str]) -> None:
+    model = of({"type": "mlp", "hidden": [4]}, widths=(2,) * 9)
+    found = parted(model.head_groups(), {f"t{i}": value for i, value in enumerate(values)})
+    assert ["".join(task[1:] for task in group.tasks) for group in found] == parts
+    x, groups = batch(model), Groups(tuple(found))
+    made = model(x, groups=groups)
+    made |= groups.outputs(model.tasks)
+    for task, expected in model(x).items():
+        torch.testing.assert_close(made[task], expected, rtol=1e-5, atol=1e-6)
 
 
 class Layered(nn.Module):

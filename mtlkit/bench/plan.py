@@ -89,10 +89,14 @@ class Plan:
     def runs(self) -> list[Job]:
         """All runs, seed by seed, so that what slows the machine for a while slows all variants alike."""
         return [
-            Job("run", one.name, seed, task, one.spec if task is None else alone(one.spec, task), one.train)
+            Job("run", one.name, seed, task, spec, train)
             for seed in range(self.seeds)
             for one in self.variants.values()
-            for task in (self.measures if one.is_baseline else [None])
+            for task, spec, train in (
+                [(task, *alone(one.spec, one.train, task)) for task in self.measures]
+                if one.is_baseline
+                else [(None, one.spec, one.train)]
+            )
         ]
 
     def watches(self) -> list[Job]:

@@ -137,8 +137,9 @@ def _tried(job: Job, values: Mapping[str, Any], train: Examples, valid: Examples
 
 def _loss(job: Job, values: Mapping[str, Any], train: Examples, valid: Examples | None) -> float:
     spec, settings = applied(job.spec, job.train, values)
-    specs = [alone(spec, task) for task in spec["tasks"]] if job.search["alone"] else [spec]
-    return sum(_best(Job("run", job.variant, job.seed, None, one, settings), train, valid) for one in specs)
+    whole = (spec, settings)
+    each = [alone(spec, settings, task) for task in spec["tasks"]] if job.search["alone"] else [whole]
+    return sum(_best(Job("run", job.variant, job.seed, None, *one), train, valid) for one in each)
 
 
 def _best(job: Job, train: Examples, valid: Examples | None) -> float:

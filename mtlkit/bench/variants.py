@@ -26,6 +26,7 @@ from mtlkit.bench.grid import Grid
 from mtlkit.bench.result import Variant
 from mtlkit.build import build_model
 from mtlkit.errors import PluginError, Problem, SpecError
+from mtlkit.graph import PREDICTION
 from mtlkit.model import Model
 from mtlkit.part import Part
 from mtlkit.runfile import seeded_model
@@ -55,9 +56,20 @@ def combined(
     return _Combining(grid, spec, train, problems, sized or (lambda trunk, _: (grid.trunks.parts[trunk], ""))).run()
 
 
-def alone(spec: Spec, task: str) -> Spec:
+def alone_spec(spec: Spec, task: str) -> Spec:
     """The spec of one of its tasks."""
     return {**spec, "tasks": {task: spec["tasks"][task]}}
+
+
+def alone(spec: Spec, train: Mapping[str, Any], task: str) -> tuple[Spec, dict[str, Any]]:
+    """The spec of one of its tasks, and the trainer's arguments without the values that they give others by name."""
+    others = {name for other in spec["tasks"] if other != task for name in (other, f"{PREDICTION}{other}")}
+
+    def mine(value: Any) -> Any:
+        return {key: one for key, one in value.items() if key not in others} if isinstance(value, dict) else value
+
+    optimizer = {option: mine(value) for option, value in train["optimizer"].items()}
+    return alone_spec(spec, task), {**train, "optimizer": optimizer, "freeze": mine(train["freeze"])}
 
 
 @dataclass
@@ -174,7 +186,7 @@ class _Combining:
         try:
             part, note = self.sized(trunk, SHARED)
             spec = without_memory({**self.spec, "encoder": part, "sharing": SHARED}).spec
-            each = together([self._costs(alone(spec, task), False) for task in spec["tasks"]])
+            each = together([self._costs(alone_spec(spec, task), False) for task in spec["tasks"]])
         except SpecError as error:
             schemes.add(error, at, f"{trunk}/single", partial(_moved, at=self._at(trunk), rest="model"))
             return []
@@ -228,7 +240,7 @@ def changed(variant: Variant, spec: Spec, train: dict[str, Any], note: str) -> V
     """A variant with another spec and other arguments, and what it costs now."""
     batch = train["batch_size"]
     if variant.is_baseline:
-        costs = together([costs_of(alone(spec, task), batch, False) for task in spec["tasks"]])
+        costs = together([costs_of(alone_spec(spec, task), batch, False) for task in spec["tasks"]])
         flops, step_bytes = costs.plain_flops, costs.plain_bytes
     else:
         balancer = balancer_of(without_memory(spec), train)

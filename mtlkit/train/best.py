@@ -20,9 +20,12 @@ from mtlkit.model import Model
 
 
 class Best:
-    """The epoch with the lowest validation loss, how long ago it was, and for `patience` its weights."""
+    """The epoch with the lowest validation loss, how long ago it was, and for `patience` its weights.
 
-    def __init__(self, patience: int | None) -> None:
+    Tasks with a patience each are no matter of it, but for the weights (see `mtlkit.train.stopping`).
+    """
+
+    def __init__(self, patience: int | Mapping[str, int] | None) -> None:
         self.patience = patience
         self.epoch: int | None = None
         self.loss = float("inf")
@@ -39,7 +42,7 @@ class Best:
             self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def exhausted(self, epoch: int) -> bool:
-        return self.patience is not None and epoch - (self.epoch or 0) >= self.patience
+        return isinstance(self.patience, int) and epoch - (self.epoch or 0) >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "loss": self.loss, "weights": self.weights}

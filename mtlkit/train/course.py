@@ -32,12 +32,14 @@ from mtlkit.train.checkpoint.checkpoints import FOLDER, Checkpoints
 from mtlkit.train.checkpoint.keeper import Keeper
 from mtlkit.train.checkpoint.snapshot import Run
 from mtlkit.train.compiled import told
-from mtlkit.train.evaluation import Scores, Tally, tally
+from mtlkit.train.evaluation import Tally, tally
+from mtlkit.train.freezing import Freezing
 from mtlkit.train.history import HistoryFile
 from mtlkit.train.loop import Loop, flushed_denormals
-from mtlkit.train.optimizer import make_optimizer, make_scheduler
+from mtlkit.train.optimizer import make_optimizer, make_scheduler, options_of_heads
 from mtlkit.train.progress import Progress
 from mtlkit.train.several.buffers import warn_of_batch_norm
+from mtlkit.train.stopping import Stopping
 from mtlkit.train.together import Together
 from mtlkit.train.tracking import Trackers
 
@@ -72,6 +74,8 @@ class Course:
         self.valid = None if valid is None else trainer._batches(valid)
         self._refuse_missing()
         self.best = Best(self.settings["patience"])
+        patience = self.settings["patience"]
+        self.stopping = Stopping(patience if isinstance(patience, dict) else {})
 
     def run(self) -> None:
         """Train to the end."""
@@ -108,6 +112,7 @@ class Course:
         trackers = Trackers(settings["trackers"] if first else [], settings["out_dir"], settings)
         with trackers, progress, self._keeper(run) as keeper:
             keeper.begin(settings["resume"])
+            self._recall()
             trainer._tell("on_fit_start")
             run.go_on()
             out = first and settings["out_dir"] and HistoryFile(Path(settings["out_dir"]), trainer.history.epochs)
@@ -115,6 +120,7 @@ class Course:
             if keeper.checkpoints is not None:
                 run.loop.after_step = keeper.after_step
             for epoch in run.remaining(epochs):
+                run.loop.freezing.at(epoch)
                 if run.loop.so_far is None:
                     trainer._tell("on_epoch_start", epoch)
                 record = run.loop.epoch(epoch, self.train)
@@ -122,14 +128,14 @@ class Course:
                 if epoch == 1:
                     self._warn_of_untrained(record)
                 if self.valid is not None:
-                    record["valid"] = self._validated(epoch)
+                    record |= self._validated(epoch)
                 trainer.history.epochs.append(record)
                 if out:
                     out.append(record)
                 progress.add(record)
                 trackers.log(record)
                 trainer._tell("on_epoch_end", record)
-                if best.exhausted(epoch):
+                if best.exhausted(epoch) or trainer.history.all_stopped:
                     trainer.stop("patience")
                 trainer.agree_to_stop()
                 if not within:
@@ -137,13 +143,24 @@ class Course:
                 if trainer.stopped:
                     break
 
-    def _validated(self, epoch: int) -> Scores:
-        """The scores of the validation data after an epoch."""
+    def _validated(self, epoch: int) -> dict[str, Any]:
+        """What an epoch's record has of the validation data: scores, and the tasks that stop for them."""
         trainer = self.trainer
         assert self.valid is not None
         tallies = tally(trainer.model, self.valid, trainer.accelerator.device, trainer._autocast, trainer._apart)
         self.best.see(epoch, self._total(tallies), trainer.model)
-        return {task: found.scores() for task, found in tallies.items()}
+        losses = {task: tallies[task].mean_loss for task in self.stopping.patience}
+        stopping = self.stopping.see(epoch, losses, trainer.history.stopped_tasks)
+        trainer.history.stopped_tasks |= dict.fromkeys(stopping, epoch)
+        scores = {task: found.scores() for task, found in tallies.items()}
+        return {"valid": scores, **({"stopped": stopping} if stopping else {})}
+
+    def _recall(self) -> None:
+        """Let tasks' patience go on from the epochs of a checkpoint."""
+        for record in self.trainer.history.epochs:
+            known = record.get("valid", {})
+            losses = {task: known[task]["loss"] if task in known else math.nan for task in self.stopping.patience}
+            self.stopping.see(record["epoch"], losses)
 
     def _keeper(self, run: Run) -> Keeper:
         """What writes the checkpoints of a run."""
@@ -159,6 +176,12 @@ class Course:
         # Gradients of before, of a fit that an error ended say, are not of this one.
         trainer.model.zero_grad()
         trainer.model.train()
+        freezing = Freezing(trainer.model, self.settings["freeze"])
+        trainer.at_end.callback(freezing.close)
+        freezing.hold()
+        if self.settings["freeze"]:
+            # Whether the balancer finds what it needs once all is free that will be.
+            trainer.current_places()
         together = self._together()
         trainer.at_end.callback(together.close)
         # Accelerate's optimiser scales gradients, which only fp16 needs, and wants to see each of them.
@@ -171,7 +194,7 @@ class Course:
         scheduler = make_scheduler(self.settings["scheduler"], optimizer, total)
         if scaled:
             optimizer.optimizer = trainer.accelerator.prepare_optimizer(optimizer.watched())
-        return Loop(trainer, optimizer, scheduler, together)
+        return Loop(trainer, optimizer, scheduler, together, freezing)
 
     def _together(self) -> Together:
         """The heads that are trained as one; none where tasks have data, gradients or failures of their own."""
@@ -182,7 +205,8 @@ class Course:
         # The weights of a group's heads are one leaf of autograd, unless somebody may ask for the gradient of each.
         leaves = trainer.balancer.losses_alone and declares(type(trainer.balancer), "losses_alone", "backward")
         leaves = leaves and not any(map(takes_gradients, trainer.callbacks))
-        together = Together(trainer.model, [] if apart else trainer.model.head_groups(), leaves)
+        options = options_of_heads(self.settings["optimizer"], trainer.model)
+        together = Together(trainer.model, [] if apart else trainer.model.head_groups(), leaves, options)
         if isinstance(data, Epochs) and isinstance(data.batches, TensorBatches):
             data.batches.put_together(together.losses)
             data.batches.pinned = trainer.accelerator.device.type == "cuda"
@@ -232,6 +256,9 @@ class Course:
         weights = {task: graph.tasks[task].weight for task, found in tallies.items() if found.labels}
         if self.settings["patience"] and not weights:
             raise DataError("patience needs labels in the validation data; found none of any task")
+        missing = [task for task in self.stopping.patience if task not in weights]
+        if missing:
+            raise DataError(f"patience needs labels in the validation data; found none of the task {missing[0]!r}")
         return sum(weight * tallies[task].mean_loss for task, weight in weights.items()) if weights else math.nan
 
     def _warn_of_untrained(self, record: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 history.epochs[-1]
 # {"epoch": 10, "step": 1880, "seconds": 1.2, "lr": 0.001, "loss": 0.31,
-#  "train": {"digit": {"loss": 0.21}, ...}, "valid": {"digit": {"loss": 0.25, "accuracy": 0.93}, ...}}
+#  "train": {"digit": {"loss": 0.21}, ...}, "valid": {"digit": {"loss": 0.25, "accuracy": 0.93}, ...},
+#  "stopped": {"slant": 7}}           # where tasks stopped after this epoch: the epoch of the lowest loss of each
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class History:
     """What a `SharingMonitor` saw of the weights of the sharing schemes."""
     stopped: str = ""
     """Why training ended: "epochs", "max_steps", "patience" or "callback"."""
+    stopped_tasks: dict[str, int] = field(default_factory=dict)
+    """Of each task that stopped by a `patience` of its own, the epoch after which it did."""
+
+    @property
+    def all_stopped(self) -> bool:
+        """Whether each task that was trained has stopped by itself."""
+        trained = (task for record in reversed(self.epochs) for task in record["train"])
+        return bool(self.stopped_tasks) and all(task in self.stopped_tasks for task in trained)
 
 
 class HistoryFile:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mtlkit.balancing import NonFiniteGradients
+from mtlkit.balancing import NonFiniteGradients, total
 from mtlkit.border import Border
 from mtlkit.errors import DataError, MtlkitError, NonFiniteError
 from mtlkit.grouping import Groups
@@ -24,6 +24,7 @@ from mtlkit.train.kept import Kept
 from mtlkit.train.layout import channels_last, images
 from mtlkit.train.losses import Found, Losses, TaskLoss
 from mtlkit.train.packed import Packed
+from mtlkit.train.penalty import add_penalty, refuse_penalty
 from mtlkit.train.step import TrainStep, blamed, largest, nothing_is_trained
 from mtlkit.train.together import Together
 from mtlkit.train.walk import trained
@@ -63,20 +64,30 @@ class Learner:
         self._complete: frozenset[str] | None = None
         """Of a batch seen before, the tasks known to have every label, where these are all."""
         self.skipped: dict[str, int] = {}
+        self.stopped: frozenset[str] = frozenset()
+        """The tasks that learn no more."""
         self.penalty: Tensor | None = None
         """What the sharing schemes added to the loss of the last batch."""
 
-    def look_at(self, modules: Sequence[nn.Module]) -> None:
-        """Find what is trained in this epoch, of all modules: parameters may be frozen or freed meanwhile."""
+    def look_at(self, modules: Sequence[nn.Module], for_now: bool = False) -> None:
+        """Find what is trained in this epoch, of all modules: parameters may be frozen or freed meanwhile.
+
+        Args:
+            modules: of the model.
+            for_now: whether something is frozen that will be freed later.
+        """
         self.parameters = trained(modules)
         if not self.parameters:
             raise nothing_is_trained()
         self.optimizer.heal()
         # Between epochs nobody else has a hand in it.
-        self.as_one = self.together.ready(anew=bool(self.trainer.callbacks))
+        self.as_one = self.together.ready(anew=bool(self.trainer.callbacks or self.trainer.settings["freeze"]))
+        self.stopped = frozenset(self.trainer.history.stopped_tasks)
         self.buffered = [module for module in modules if module._buffers] if self.skips or self.as_one else []
         self.penalised = any(hasattr(scheme, "penalty") for scheme in self.model.encoders.values())
-        self.places = self.trainer.current_places(self.parameters)
+        self.places = self.trainer.current_places(self.parameters, for_now)
+        # Where all that is shared is frozen for now, each task's own parameters take its own gradient.
+        self.balances = self.balancer.at is None or not for_now or bool(self.places.shared)
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.
@@ -88,6 +99,8 @@ class Learner:
             # They may have frozen or replaced parameters, put other tensors in their place, or watch a head now.
             self.optimizer.heal()
             self.as_one = self.together.ready()
+        if self.stopped:
+            group = tuple(batch.without(self.stopped) for batch in group)
         if len(group) == 1 and group[0].tasks is None:
             group = (self._joined(group[0]),)
         as_one = self._as_one(group)
@@ -248,7 +261,7 @@ class Learner:
         """Whether a task takes part in this step. One that does not is not even computed: its head stays as it is."""
         if task in batch.complete:
             return True
-        if batch.tasks is not None and task not in batch.tasks:
+        if task in self.stopped or (batch.tasks is not None and task not in batch.tasks):
             return False
         target = batch.targets.get(task)
         if self.trainer.settings["missing"] == "error" and (target is None or has_missing(target)):
@@ -269,7 +282,7 @@ class Learner:
         self._add_penalty()
         if self.scaled or self.optimizer.finite():
             return {}
-        self._refuse_penalty()
+        refuse_penalty(self.model, self.parameters, self.trainer.step + 1)
         return self._blamed(losses, group, kept)
 
     def _step(self, losses: Losses, border: Border | None) -> TrainStep:
@@ -278,7 +291,10 @@ class Learner:
 
     def _balance(self, step: TrainStep) -> None:
         """Leave the balanced gradient of a step in `.grad`."""
-        self.balancer.backward(step)
+        if self.balances:
+            self.balancer.backward(step)
+        else:
+            step.backward(total(step.losses))
 
     def _backpropagated(self, loss: Tensor) -> None:
         # Accelerate's own divides by the number of its accumulated batches, which is one here.
@@ -288,28 +304,10 @@ class Learner:
             loss.backward()
 
     def _add_penalty(self) -> None:
-        """Add the gradient of what the sharing schemes add to the loss: it belongs to no task, so none balances it."""
-        if not self.penalised:
-            return
-        penalty = self.model.penalty()
-        self.penalty = None if penalty is None else penalty.detach()
-        if penalty is None:
-            return
-        if not self.scaled and not bool(penalty.isfinite()):
-            raise NonFiniteError(None, self.trainer.step + 1, float(penalty.detach()), "penalty of the sharing scheme")
-        if penalty.requires_grad:
-            self._backpropagated(penalty)
-
-    def _refuse_penalty(self) -> None:
-        """Raise if it is the penalty whose gradient isn't finite, for which no task is to be blamed."""
-        penalty = self.model.penalty()
-        if penalty is None or not penalty.requires_grad:
-            return
-        gradients = torch.autograd.grad(penalty, self.parameters, allow_unused=True)
-        worst = [float(g.abs().max()) for g in gradients if g is not None and not bool(g.isfinite().all())]
-        if worst:
-            what = "gradient of the sharing scheme's penalty"
-            raise NonFiniteError(None, self.trainer.step + 1, worst[0], what)
+        """Add the gradient of what the sharing schemes add to the loss."""
+        if self.penalised:
+            step = None if self.scaled else self.trainer.step + 1
+            self.penalty = add_penalty(self.model, self._backpropagated, step)
 
     def _blamed(self, losses: Losses, group: Group, kept: Kept) -> dict[str, float]:
         """The tasks whose gradient isn't finite, by a second graph under the same random state: the first is gone.

@@ -1,6 +1,7 @@
 """The epochs of a fit: batches to gradients, gradients to steps, and what the history has of them.
 
-record = Loop(trainer, optimizer, scheduler, together).epoch(1, batches)      # the epoch's entry in the history
+loop = Loop(trainer, optimizer, scheduler, together, freezing)
+record = loop.epoch(1, batches)      # the epoch's entry in the history
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch import Tensor
 from mtlkit.errors import DataError, NonFiniteError
 from mtlkit.train.batches.own import OwnBatches
 from mtlkit.train.batches.position import Epochs
+from mtlkit.train.freezing import Freezing
 from mtlkit.train.learner import Group, Learner
 from mtlkit.train.losses import Losses, Sums
+from mtlkit.train.optimizer import rates
 from mtlkit.train.packed import Packed
 from mtlkit.train.several.learner import JointLearner
 from mtlkit.train.together import Together
@@ -68,8 +71,11 @@ class SoFar:
 class Loop:
     """The epochs of one fit: batches to gradients, gradients to steps."""
 
-    def __init__(self, trainer: Trainer, optimizer: Packed, scheduler: Any, together: Together) -> None:
+    def __init__(
+        self, trainer: Trainer, optimizer: Packed, scheduler: Any, together: Together, freezing: Freezing
+    ) -> None:
         self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
+        self.freezing = freezing
         kind = JointLearner if trainer.processes.several else Learner
         self.learner = kind(trainer, optimizer, together)
         self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
@@ -82,7 +88,8 @@ class Loop:
         started = time.perf_counter()
         modules = modules_of(self.trainer.model)
         training(self.trainer.model, modules)
-        self.learner.look_at(modules)
+        self.freezing.still()
+        self.learner.look_at(modules, self.freezing.for_now)
         now = self.so_far = self.so_far or SoFar()
         started -= now.seconds
         now.started = started
@@ -126,7 +133,7 @@ class Loop:
             "epoch": number,
             "step": self.trainer.step,
             "seconds": time.perf_counter() - started,
-            "lr": self.optimizer.optimizer.param_groups[0]["lr"],
+            "lr": rates(self.optimizer.optimizer),
             "loss": sum(self.learner.weights[task] * mean for task, mean in means.items()) + penalty,
             **({"penalty": penalty} if penalties else {}),
             "train": {task: {"loss": mean} for task, mean in means.items()},

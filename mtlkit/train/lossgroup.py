@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -111,14 +111,22 @@ class LossGroup:
         if self.kind == "row" and given[0].ndim > 2:
             # A row is a whole example then, all steps of it.
             return None
-        missing = math.nan if given[0].is_floating_point() else MISSING_CLASS
-        empty = torch.full_like(given[0], missing) if len(given) < len(self.tasks) else given[0]
+        empty = torch.full_like(given[0], _missing(given[0])) if len(given) < len(self.tasks) else given[0]
         values = torch.stack([targets.get(task, empty) for task in self.tasks], self._axis)
         return Labels(values, not has_missing(values))
 
     def apart(self, labels: Labels) -> dict[str, Tensor]:
         """The labels of each task."""
         return dict(zip(self.tasks, labels.values.unbind(self._axis), strict=True))
+
+    def without(self, labels: Labels, tasks: Set[str]) -> Labels:
+        """The labels with those of some tasks missing."""
+        places = [place for place, task in enumerate(self.tasks) if task in tasks]
+        if not places:
+            return labels
+        values = labels.values
+        index = torch.tensor(places, device=values.device)
+        return Labels(values.index_fill(self._axis, index, _missing(values)), False)
 
     @property
     def _axis(self) -> int:
@@ -194,6 +202,11 @@ class LossGroup:
     def _over_outputs(self, sums: Tensor) -> Tensor:
         """Of such sums those of the tasks, [tasks]."""
         return sums.sum(-1) if self.kind == "element" else sums
+
+
+def _missing(labels: Tensor) -> float:
+    """What stands for a missing one among such labels."""
+    return math.nan if labels.is_floating_point() else MISSING_CLASS
 
 
 def loss_groups(model: Model, groups: Sequence[HeadGroup]) -> list[LossGroup]:

@@ -1,15 +1,17 @@
 """Optimisers and schedules by name, with torch's own options.
 
-    {"type": "adamw", "lr": 3e-4, "weight_decay": {"encoder": 0.01, "head": 0.0}}
+    {"type": "adamw", "lr": {"encoder": 3e-5, "head": 1e-3}, "weight_decay": {"encoder": 0.01}}
     {"type": "one_cycle", "max_lr": 4e-3}
 
-`lr` defaults to 1e-3. `weight_decay` is one number, or one for each role. Schedules count optimiser steps.
+`lr` defaults to 1e-3. It and `weight_decay` are one number, or one for each role, encoder or task that is named; the
+most specific name decides, and what no name holds has the default. Schedules scale each rate, and count optimiser
+steps.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +22,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.model import Model
 from mtlkit.part import Part
+from mtlkit.selecting import ROLES
+from mtlkit.train.named import assigned, name_problems
 from mtlkit.train.packed import Joined, Packed
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -27,7 +31,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD")
 }
 _DEFAULT_LR = 1e-3
-_ROLES = ("encoder", "head")
+_BY_NAME = ("lr", "weight_decay")
+"""The options that may differ by role, encoder or task."""
 
 # Each is made for (optimizer, total number of steps), with the options that torch gives it.
 SCHEDULERS: dict[str, tuple[type[LRScheduler], Callable[[int], dict[str, Any]]]] = {
@@ -44,42 +49,53 @@ SCHEDULERS: dict[str, tuple[type[LRScheduler], Callable[[int], dict[str, Any]]]]
 }
 
 
-def check_optimizer(raw: str | Part) -> Part:
+def check_optimizer(raw: str | Part, model: Model | None = None) -> Part:
     """The optimiser's part, checked against torch's signature.
+
+    Args:
+        raw: a name or part.
+        model: whose parts may be named; None where it is not known yet.
 
     Raises:
         SpecError: it has an unknown name or option.
     """
     part = _checked(raw, OPTIMIZERS, "optimizer", {"params", "foreach", "maximize", "capturable", "differentiable"})
-    decay = part.get("weight_decay")
-    if isinstance(decay, dict) and (set(decay) - set(_ROLES) or not all(map(_is_number, decay.values()))):
-        raise _error("optimizer.weight_decay", f"found {decay}, expected numbers for the roles {' and '.join(_ROLES)}")
-    for key in ("lr", "weight_decay"):
-        if key in part and not isinstance(part[key], dict) and not _is_number(part[key]):
-            raise _error(f"optimizer.{key}", f"found {shown(part[key])}, expected a number >= 0")
     part = {"lr": _DEFAULT_LR, **part}
+    problems = [
+        problem for key in _BY_NAME if key in part for problem in _number_problems(part[key], f"optimizer.{key}", model)
+    ]
+    if problems:
+        raise SpecError(problems, "the trainer's arguments")
     # torch checks the other options when an optimiser is made.
-    trial = {k: v for k, v in part.items() if k not in ("type", "weight_decay")}
+    trial = {**{k: v for k, v in part.items() if k not in ("type", *_BY_NAME)}, "lr": _DEFAULT_LR}
     _made("optimizer", lambda: OPTIMIZERS[part["type"]]([torch.nn.Parameter(torch.zeros(1))], **trial))
     return part
 
 
-def check_scheduler(raw: str | Part | None) -> Part | None:
+def check_scheduler(raw: str | Part | None, optimizer: str | Part = "adam") -> Part | None:
     """The schedule's part, checked against torch's signature; None stays None.
 
+    Args:
+        raw: a name or part.
+        optimizer: that it is to move, checked or not.
+
     Raises:
-        SpecError: it has an unknown name or option.
+        SpecError: it has an unknown name or option, or undoes the optimiser's rates by name.
     """
     if raw is None:
         return None
     classes = {name: kind for name, (kind, _) in SCHEDULERS.items()}
-    return _checked(raw, classes, "scheduler", {"optimizer", "last_epoch", "verbose"})
+    part = _checked(raw, classes, "scheduler", {"optimizer", "last_epoch", "verbose"})
+    if "max_lr" in part and isinstance(optimizer, dict) and isinstance(optimizer.get("lr"), dict):
+        message = "would be the peak of all rates, which optimizer.lr gives by name. Leave it out: each is its own peak"
+        raise _error("scheduler.max_lr", message)
+    return part
 
 
 def make_optimizer(
     part: Part, model: Model, more: Sequence[nn.Parameter] = (), rows: Sequence[Joined] = (), pack: bool = True
 ) -> Packed:
-    """The optimiser of all parameters of `model`, in a group for each role where their weight decays differ.
+    """The optimiser of all parameters of `model`, in a group for each rate and weight decay.
 
     Args:
         part: as `check_optimizer` gave it.
@@ -88,22 +104,12 @@ def make_optimizer(
         rows: parameters that are best laid side by side.
         pack: whether small parameters may be moved into one tensor (see `mtlkit.train.packed`).
     """
-    options = {k: v for k, v in part.items() if k != "type"}
-    decay = options.pop("weight_decay", None)
-    if isinstance(decay, dict):
-        roles = {
-            "encoder": list(model.encoders.parameters()),
-            "head": [*model.heads.parameters(), *model.losses.parameters()],
-        }
-        groups: Any = [
-            {"params": parameters, "weight_decay": decay.get(role, 0.0)}
-            for role, parameters in roles.items()
-            if parameters
-        ]
-    else:
-        groups = [{"params": list(model.parameters())}]
-        options |= {} if decay is None else {"weight_decay": decay}
     kind = OPTIMIZERS[part["type"]]
+    by_name = _by_name(part)
+    # A balancer's parameters have the default of what differs by name.
+    options = {key: value for key, value in part.items() if key != "type" and key not in by_name}
+    options.setdefault("lr", _DEFAULT_LR)
+    groups = _groups(model, by_name) if by_name else [{"params": [*model.parameters()]}]
     # With momentum, torch's fused SGD fails on a parameter whose first gradient comes after that of others.
     if "fused" in inspect.signature(kind).parameters and not options.get("momentum"):
         # One kernel for all parameters, on CPUs and GPUs alike.
@@ -111,6 +117,48 @@ def make_optimizer(
     # Of an embedding that asks for sparse gradients.
     sparse = [p for m in model.modules() if getattr(m, "sparse", False) is True for p in m.parameters(recurse=False)]
     return Packed(groups, lambda made: _made("optimizer", lambda: kind(made, **options)), more, rows, pack, sparse)
+
+
+def options_of_heads(part: Part, model: Model) -> dict[str, tuple[float, ...]]:
+    """Of each task the options that differ by name, as its head's parameters have them; empty where none differs."""
+    by_name = _by_name(part)
+    if not by_name:
+        return {}
+    deciding = [(values, assigned(model, values, nn.Module.parameters)) for values in by_name.values()]
+    heads = {task: next(model.head(task).parameters(), None) for task in model.tasks}
+    return {task: tuple(values[of[p]] for values, of in deciding) for task, p in heads.items() if p is not None}
+
+
+def _by_name(part: Part) -> dict[str, dict[str, float]]:
+    """The options that differ by name, each with its default for what no name of the user's holds."""
+    found = {key: part[key] for key in _BY_NAME if isinstance(part.get(key), dict)}
+    if not found:
+        return {}
+    decay = inspect.signature(OPTIMIZERS[part["type"]]).parameters["weight_decay"].default
+    defaults = {"lr": _DEFAULT_LR, "weight_decay": decay}
+    return {key: {**dict.fromkeys(ROLES, defaults[key]), **values} for key, values in found.items()}
+
+
+def _groups(model: Model, by_name: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """The parameters that have the same options. A group keeps the names of its rates, as `rates` tells them."""
+    deciding = {key: assigned(model, values, nn.Module.parameters) for key, values in by_name.items()}
+    groups: dict[tuple[float, ...], dict[str, Any]] = {}
+    for p in model.parameters():
+        # What somebody has put beside encoders and heads goes with the heads.
+        names = {key: of.get(p, "head") for key, of in deciding.items()}
+        options = {key: by_name[key][name] for key, name in names.items()}
+        group = groups.setdefault(tuple(options.values()), {"params": [], "names": {}, **options})
+        group["params"].append(p)
+        if "lr" in names:
+            group["names"][names["lr"]] = None
+    return [*groups.values()]
+
+
+def rates(optimizer: Optimizer) -> float | dict[str, float]:
+    """The learning rate of now; where it differs by name, of each name that decides on any parameter."""
+    groups = optimizer.param_groups
+    named: dict[str, float] = {name: group["lr"] for group in groups for name in group.get("names", ())}
+    return named or float(groups[0]["lr"])
 
 
 def make_scheduler(part: Part | None, packed: Packed, total_steps: int | None) -> LRScheduler | None:
@@ -159,6 +207,17 @@ def _made(path: str, make: Callable[[], Any]) -> Any:
     # Torch checks few of its options: wrong ones also end in a missing index, or a division by zero.
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         raise _error(path, f"{type(error).__name__}: {error}") from error
+
+
+def _number_problems(given: object, path: str, model: Model | None) -> list[Problem]:
+    """What is wrong with a number, or with numbers by name."""
+    numbers = {f"{path}.{name}": one for name, one in given.items()} if isinstance(given, dict) else {path: given}
+    problems = [
+        Problem(where, f"found {shown(one)}, expected a number >= 0")
+        for where, one in numbers.items()
+        if not _is_number(one)
+    ]
+    return problems + (name_problems(model, given, path) if model is not None and isinstance(given, dict) else [])
 
 
 def _is_number(value: object) -> bool:

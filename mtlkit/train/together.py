@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mtlkit.batching import Sides
-from mtlkit.grouping import Groups, HeadGroup
+from mtlkit.grouping import Groups, HeadGroup, parted
 from mtlkit.model import Model
 from mtlkit.train.batches.batch import Batch
 from mtlkit.train.losses import Found, Losses
@@ -30,11 +30,18 @@ class Together:
         model: it.
         groups: the heads, as `model.head_groups()` gave them.
         leaves: whether nobody takes gradients of a head's own parameters, so that those of a group may be one leaf.
+        options: of the optimiser, by task, where heads have others. The weights of heads with the same may be one leaf.
     """
 
-    def __init__(self, model: Model, groups: Sequence[HeadGroup], leaves: bool = True) -> None:
-        self.model, self._leaves = model, leaves
-        self.groups = Groups(tuple(groups))
+    def __init__(
+        self,
+        model: Model,
+        groups: Sequence[HeadGroup],
+        leaves: bool = True,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        self.model, self._leaves, self._options = model, leaves, options or {}
+        self.groups = Groups(tuple(parted(groups, self._options)))
         self.losses = loss_groups(model, self.groups.groups)
         self._losses_then = [(one.tasks, one.loss) for one in self.losses]
         self._rows: dict[HeadGroup, dict[tuple[int, str], Joined]] = {}
@@ -78,7 +85,7 @@ class Together:
 
     def _same(self) -> bool:
         """Whether heads and losses are still what they were, and nothing watches them."""
-        now = self.model.head_groups()
+        now = parted(self.model.head_groups(), self._options)
         if [_held(group) for group in now] != [_held(group) for group in self.groups.groups]:
             return False
         if [(one.tasks, one.loss) for one in loss_groups(self.model, self.groups.groups)] != self._losses_then:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mtlkit.errors import DataError, Problem, SpecError
 from mtlkit.model import Model
-from mtlkit.option import Positive
+from mtlkit.option import Count, Positive
 from mtlkit.part import check, options_schema, validate
 from mtlkit.registry import balancers
 from mtlkit.source import read
@@ -37,12 +37,14 @@ from mtlkit.train.compiled import Asked, Compiled, mode
 from mtlkit.train.course import Course
 from mtlkit.train.evaluation import Scores, evaluate
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_models
+from mtlkit.train.freezing import check_freeze
 from mtlkit.train.heap import keep_freed
 from mtlkit.train.history import History
 from mtlkit.train.inference import predicted
 from mtlkit.train.optimizer import check_optimizer, check_scheduler
 from mtlkit.train.places import Places
 from mtlkit.train.several.processes import Processes
+from mtlkit.train.stopping import Patience, check_patience
 from mtlkit.train.tracking import problems_of
 from mtlkit.train.walk import modules_of, trained
 
@@ -50,7 +52,6 @@ KEEPS = frozenset({"out_dir", "save_every", "keep", "resume", "trackers"})
 """The arguments that say where and when something is kept of a run."""
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-_Count = Annotated[int, Field(ge=1)]
 _PartOrName = str | dict[str, Any]
 
 
@@ -63,8 +64,10 @@ class Trainer:
         max_steps: optimiser steps after which to stop, if the epochs do not end before.
         batch_size: examples a batch in training, in each of several processes, where the data do not come from a
             loader of the user's own; prediction and evaluation take more at once where that is faster.
-        optimizer: a name or part: adam, adamw, sgd, ...; its `lr` defaults to 1e-3, its `weight_decay` may be one
-            number or one for each role, as in {"encoder": 0.01, "head": 0.0}.
+        optimizer: a name or part: adam, adamw, sgd, ...; its `lr` defaults to 1e-3. `lr` and `weight_decay` may be one
+            number, or one for each of some names: a role ("encoder", "head"), an encoder or a task, as in {"encoder":
+            3e-5, "head": 1e-3, "digit": 3e-3}. The most specific name decides, a task's before an encoder's before a
+            role's; what none of them holds, a balancer's own parameters too, has the optimiser's default.
         scheduler: a name or part: one_cycle, cosine, linear, step, ...; it counts optimiser steps.
         balancer: how the task losses become gradients; "sum" is their plain sum.
         sampler: where each task has data of its own, of which tasks a step takes a batch: together, proportional,
@@ -84,7 +87,13 @@ class Trainer:
         resume: go on from the newest good checkpoint in `out_dir`, or begin where there is none. On the same machine
             and versions what follows is equal to the bit.
         patience: epochs without a lower validation loss before training stops; the weights of the best epoch are
-            restored in the end. None trains to the end and keeps the last weights.
+            restored in the end. None trains to the end and keeps the last weights. {task: epochs} stops each of these
+            tasks by its own loss: its loss leaves the sum and its head stays as it is then, as if it had no labels any
+            more, while the others go on (see `mtlkit.train.stopping`). Training ends when all tasks have stopped; in
+            the end the best epoch of all tasks together is restored, as for one number.
+        freeze: parts that are not trained in this fit, by role ("encoder", "head"), encoder or task: their names, or
+            {name: epochs} for as many of its first epochs. Batch normalisation in them keeps its running statistics
+            and uses these (see `mtlkit.train.freezing`).
         missing: "mask" leaves out missing labels; "error" refuses data that have any.
         nonfinite: "raise" stops at a loss or gradient that is NaN or infinite, before it touches a parameter;
             "skip_task" leaves exactly that task out of the step, as if it had no label there, and counts it in the
@@ -101,23 +110,24 @@ class Trainer:
         self,
         model: Model,
         *,
-        epochs: _Count | None = None,
-        max_steps: _Count | None = None,
-        batch_size: _Count = 64,
+        epochs: Count | None = None,
+        max_steps: Count | None = None,
+        batch_size: Count = 64,
         optimizer: _PartOrName = "adam",
         scheduler: _PartOrName | None = None,
         balancer: _PartOrName = "sum",
         sampler: _PartOrName = "together",
         clip_norm: Positive | None = None,
-        accumulate: _Count = 1,
+        accumulate: Count = 1,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         compile: Asked = False,
         seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
         out_dir: str | None = None,
-        save_every: _Count | Literal["epoch"] | None = None,
-        keep: _Count = 2,
+        save_every: Count | Literal["epoch"] | None = None,
+        keep: Count = 2,
         resume: bool = False,
-        patience: _Count | None = None,
+        patience: Patience | None = None,
+        freeze: str | list[str] | dict[str, Count | None] | None = None,
         missing: Literal["mask", "error"] = "mask",
         nonfinite: Literal["raise", "skip_task"] = "raise",
         trackers: str | list[str] | None = None,
@@ -126,7 +136,7 @@ class Trainer:
     ) -> None:
         given = {k: v for k, v in locals().items() if k not in ("self", "model", "callbacks")}
         refuse_other_models(model)
-        self.settings = check_settings(given, model.tasks)
+        self.settings = check_settings(given, model.tasks, model)
         keep_freed()
         self.model = model
         self.callbacks = [checked_callback(c) for c in (callbacks if isinstance(callbacks, Sequence) else [callbacks])]
@@ -209,18 +219,20 @@ class Trainer:
         with self._autocast():
             return predicted(self.model, inputs, self.accelerator.device, self.settings["batch_size"])
 
-    def current_places(self, parameters: Sequence[nn.Parameter] | None = None) -> Places:
+    def current_places(self, parameters: Sequence[nn.Parameter] | None = None, for_now: bool = False) -> Places:
         """Where the tasks share the model, found anew where parameters were frozen or freed meanwhile.
 
         Args:
             parameters: those that are trained now, found if left out.
+            for_now: whether more of them will be, so that the balancer may find less than it needs.
 
         Raises:
             SpecError: the balancer can't work on what is left to train.
         """
         if self.places.outdated(trained(modules_of(self.model)) if parameters is None else parameters):
             self.places = Places(self.model, bool(self.settings["compile"]))
-            self.places.check(self.balancer, self.settings["balancer"]["type"], self.settings["precision"])
+            if not for_now:
+                self.places.check(self.balancer, self.settings["balancer"]["type"], self.settings["precision"])
         return self.places
 
     def stop(self, reason: str = "callback") -> None:
@@ -275,8 +287,13 @@ class Trainer:
             getattr(callback, event)(self, *arguments)
 
 
-def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
+def check_settings(given: Mapping[str, Any], tasks: Sequence[str], model: Model | None = None) -> dict[str, Any]:
     """The trainer's arguments, as plain data, with every default filled in.
+
+    Args:
+        given: those that are set.
+        tasks: all tasks; none where they are not known yet.
+        model: whose parts they may name; None where it is not made yet, and names are not checked.
 
     Raises:
         SpecError: with all problems found.
@@ -290,9 +307,11 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
     del settings["callbacks"]
     settings["balancer"] = check(balancers, settings["balancer"], "balancer", problems)
     checks: dict[str, Callable[[Any], Any]] = {
-        "optimizer": check_optimizer,
-        "scheduler": check_scheduler,
+        "optimizer": lambda raw: check_optimizer(raw, model),
+        "scheduler": lambda raw: check_scheduler(raw, settings["optimizer"]),
         "sampler": lambda raw: check_sampler(raw, tuple(tasks)),
+        "patience": lambda raw: check_patience(raw, tuple(tasks)),
+        "freeze": lambda raw: check_freeze(raw, model),
     }
     for name, checked in checks.items():
         try:

@@ -12,7 +12,7 @@ import torch
 
 import mtlkit
 from mtlkit.bench.plan import read_plan
-from mtlkit.bench.variants import alone
+from mtlkit.bench.variants import alone_spec
 from mtlkit.show.cost import Cost
 
 Write = Callable[..., Path]
@@ -60,6 +60,16 @@ def test_a_grid_is_every_combination(bench_file: Write) -> None:
     assert baseline.train == {**one.train, "balancer": {"type": "sum"}}
 
 
+def test_a_baseline_has_no_values_of_other_tasks(bench_file: Write) -> None:
+    rates = {"encoder": 0.01, "ink": 0.1, "task:left": 0.2}
+    train = {"optimizer": {"type": "adam", "lr": rates}, "freeze": {"left": 1, "ink": 2}}
+    plan = read_plan(bench_file(bench={"baselines": True}, train=train), ["small"])
+    found = {job.task: (job.train["optimizer"]["lr"], job.train["freeze"]) for job in plan.runs()}
+    assert found[None] == (rates, {"left": 1, "ink": 2})
+    assert found["ink"] == ({"encoder": 0.01, "ink": 0.1}, {"ink": 2})
+    assert found["right"] == ({"encoder": 0.01}, {})
+
+
 @pytest.mark.parametrize(
     ("table", "names"),
     [
@@ -105,7 +115,7 @@ def test_what_a_variant_costs(bench_file: Write) -> None:
     mode = {mode.name: mode for mode in cost.modes}["at parameters, weights"]
     assert plan.variants["hard/upgrad"].flops == (mode.flops or 0) / 32 > (plan.variants["hard/sum"].flops or 0)
     assert plan.variants["hard/upgrad"].step_bytes == sum(cost.memory.values()) + (mode.more or 0)
-    each = [Cost.of(alone(spec, task), batch=32) for task in spec["tasks"]]
+    each = [Cost.of(alone_spec(spec, task), batch=32) for task in spec["tasks"]]
     single = plan.variants["small/single"]
     assert single.parameters == sum(cost.parameters for cost in each)
     assert single.flops == sum(work.forward + work.backward for c in each if (work := c.step)) / 32

@@ -17,7 +17,7 @@ from mtlkit.bench import Result, run_bench, tune
 from mtlkit.bench.job import OWN
 from mtlkit.bench.plan import read_plan
 from mtlkit.bench.tune import applied, search
-from mtlkit.bench.variants import alone
+from mtlkit.bench.variants import alone_spec
 
 pytest.importorskip("optuna")
 Write = Callable[..., Path]
@@ -40,7 +40,7 @@ def test_a_search_chooses_for_each_variant(linear_file: Write, tmp_path: Path) -
         rate, hidden = one.train["optimizer"]["lr"], one.spec["encoder"]["hidden"]
         assert 1e-4 <= rate <= 1e-1 and rate != 1e-3 and hidden in ([4], [16])
         assert one.note == f"lr = {rate:.4g}, trunk.hidden = {hidden}, by the validation loss of 3 trials"
-        specs = [alone(one.spec, task) for task in one.spec["tasks"]] if one.is_baseline else [one.spec]
+        specs = [alone_spec(one.spec, task) for task in one.spec["tasks"]] if one.is_baseline else [one.spec]
         assert one.parameters == sum(p.numel() for s in specs for p in mtlkit.build_model(s).parameters())
     assert "small/single, search: lr = " in text
     # The runs are those of what was chosen.

@@ -112,6 +112,27 @@ def test_it_is_compiled_once_for_full_batches_and_once_for_others() -> None:
 
 
 @pytest.mark.usefixtures("traced")
+def test_what_is_frozen_for_now_and_tasks_that_stop_change_the_graph() -> None:
+    how: dict[str, Any] = {
+        "epochs": 6,
+        "optimizer": {"type": "sgd", "lr": {"encoder": 0.1, "head": 0.3, "t1": 0.2}},
+        "freeze": {"encoder": 1, "t2": 2},
+        "patience": {"t0": 1},
+    }
+    models = []
+    for compile in (False, True):
+        model = model_of(encoder={"type": "mlp", "hidden": [4], "norm": "batch"})
+        history = mtlkit.Trainer(model, batch_size=8, compile=compile, progress=False, **how).fit(
+            data_of(16), data_of(9)
+        )
+        models.append((model.state_dict(), history.stopped_tasks))
+    (plain, stopped), (compiled_one, also) = models
+    assert stopped == also != {}
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled_one[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("traced")
 def test_evaluation_and_prediction_compile_nothing() -> None:
     model, data = model_of(), data_of(32)
     trainer = fitted(model, data, compile=True)

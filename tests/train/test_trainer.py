@@ -349,7 +349,7 @@ def test_evaluate_and_predict_against_the_model() -> None:
             {"optimizer.type", "scheduler.type", "balancer"},
         ),
         ({"optimizer": {"type": "adam", "weight_decy": 1}}, {"optimizer.weight_decy"}),
-        ({"optimizer": {"type": "adam", "weight_decay": {"body": 1}}}, {"optimizer.weight_decay"}),
+        ({"optimizer": {"type": "adam", "weight_decay": {"body": 1}}}, {"optimizer.weight_decay.body"}),
         ({"optimizer": {"lr": 1}}, {"optimizer.type"}),
         ({"optimizer": torch.optim.Adam}, {"optimizer"}),
         ({"scheduler": {"type": "step", "optimizer": 1}}, {"scheduler.optimizer"}),

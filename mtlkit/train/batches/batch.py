@@ -5,7 +5,7 @@ Batch({"x": x}, {"digit": y})                       # x [B, *input_shape], y [B]
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -41,6 +41,12 @@ class Batch:
         for group, labels in self.together.items():
             targets |= group.apart(labels)
         return replace(self, targets=targets, together={})
+
+    def without(self, tasks: Set[str]) -> Batch:
+        """The same batch, in which these tasks have no label."""
+        targets = {task: y for task, y in self.targets.items() if task not in tasks}
+        together = {group: group.without(labels, tasks) for group, labels in self.together.items()}
+        return replace(self, targets=targets, complete=self.complete - tasks, together=together)
 
 
 class Batches(Protocol):

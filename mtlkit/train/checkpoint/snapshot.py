@@ -70,13 +70,19 @@ class Run:
             "epoch": self.epoch,
             "under_way": None if loop.so_far is None else loop.so_far.state_dict(),
             "trained": [name for name, p in model.named_parameters() if p.requires_grad],
+            "frozen": loop.freezing.state_dict(),
             # Those that are part of the weights are not here.
             "buffers": {name: b for name, b in model.named_buffers() if name not in weights},
             "optimizer": state_of(loop.optimizer, self._names()),
             "scheduler": None if loop.scheduler is None else _scalars(loop.scheduler.state_dict()),
             "scaler": None if scaler is None else scaler.state_dict(),
             "balancer": dict(trainer.balancer.state_dict()),
-            "history": {"epochs": history.epochs, "gradients": history.gradients, "sharing": history.sharing},
+            "history": {
+                "epochs": history.epochs,
+                "gradients": history.gradients,
+                "sharing": history.sharing,
+                "stopped_tasks": history.stopped_tasks,
+            },
             "best": {**self.best.state_dict(), "step": self.best_step},
             "learner": loop.learner.state_dict(),
             "processes": self._of_each(),
@@ -111,6 +117,7 @@ class Run:
         free = set(state["trained"])
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in free)
+        loop.freezing.load_state_dict(state.get("frozen", ()))
         trainer.balancer.load_state_dict(state["balancer"])
         loop.learner.load_state_dict(state["learner"])
         restore(loop.optimizer, self._names(), state["optimizer"])
@@ -149,7 +156,7 @@ class Run:
             self.trainer.stop("max_steps")
         first = self.epoch + (self.loop.so_far is None)
         if self.loop.so_far is None:
-            if self.best.exhausted(self.epoch):
+            if self.best.exhausted(self.epoch) or self.trainer.history.all_stopped:
                 self.trainer.stop("patience")
             if self.trainer.stopped:
                 return

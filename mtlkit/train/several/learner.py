@@ -44,13 +44,13 @@ class JointLearner(Learner):
         )
         """Whether losses may be summed with their gradients: nobody needs their values before."""
 
-    def look_at(self, modules: Sequence[nn.Module]) -> None:
-        super().look_at(modules)
+    def look_at(self, modules: Sequence[nn.Module], for_now: bool = False) -> None:
+        super().look_at(modules, for_now)
         self.buffers = Buffers(self.model, self.processes)
         self._all_buffered = [module for module in modules if module._buffers]
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
-        at_once = self.at_once and group[0].whole and group[0].complete.issuperset(self.losses)
+        at_once = self.at_once and not self.stopped and group[0].whole and group[0].complete.issuperset(self.losses)
         found = self._learn_at_once(group[0], waiting) if at_once else None
         if found is not None:
             return found

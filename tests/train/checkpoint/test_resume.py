@@ -104,7 +104,7 @@ def told(history: History) -> Any:
             return {key: plain(item) for key, item in value.items() if key != "seconds"}
         return [plain(item) for item in value] if isinstance(value, list | tuple) else repr(value)
 
-    return plain([history.epochs, history.best_epoch, history.gradients, history.sharing, history.stopped])
+    return plain(vars(history))
 
 
 def same(folder: Path, data: Callable[[], Any], *cuts: int, every: int | str = 1, **how: Any) -> History:
@@ -200,6 +200,21 @@ def test_early_stopping_and_a_checkpoint_each_epoch(tmp_path: Path) -> None:
         tmp_path, in_memory, 12, 20, every="epoch", patience=1, epochs=20, optimizer={"type": "sgd", "lr": 0.5}
     )
     assert history.stopped == "patience" and history.best_epoch == len(history.epochs) - 1
+
+
+def test_tasks_that_stop_parts_that_are_frozen_and_rates_by_name(tmp_path: Path) -> None:
+    """Cut while parts are frozen, when they have been freed, and after a task has stopped."""
+    how: dict[str, Any] = {
+        "optimizer": {"type": "adam", "lr": {"encoder": 0.1, "head": 0.3, "b": 0.2}, "weight_decay": {"a": 0.1}},
+        "freeze": {"encoder": 2, "b": 1},
+        "patience": {"a": 1, "b": 3},
+        "epochs": 30,
+    }
+    history = same(tmp_path, in_memory, 5, 12, 27, 35, every=2, **how)
+    assert history.stopped == "patience" and history.stopped_tasks == {"a": 3, "b": 5}
+    # Once more: there is nothing left to do.
+    again = run(in_memory, out_dir=str(tmp_path), save_every=2, resume=True, **how)
+    assert again is not None and told(again[1]) == told(history)
 
 
 def test_what_callbacks_saw(tmp_path: Path) -> None:

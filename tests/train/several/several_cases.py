@@ -440,6 +440,23 @@ def _() -> Result:
     return fitted(SPEC, examples(SPEC, 36), examples(SPEC, 13, "uneven", 3), patience=1, epochs=8)
 
 
+@case("parts/stopped tasks")
+def _() -> Result:
+    how = {"patience": {"a": 1, "c": 2}, "epochs": 8, "optimizer": {"type": "sgd", "lr": {"encoder": 0.1, "head": 0.6}}}
+    return fitted(SPEC, examples(SPEC, 36), examples(SPEC, 13, "uneven", 3), **how)
+
+
+@case("parts/heads that run as one")
+def _() -> Result:
+    how = {"patience": {"t0": 1, "t4": 2}, "epochs": 8, "optimizer": {"type": "sgd", "lr": {"head": 0.6, "t2": 0.3}}}
+    return fitted(MANY, examples(MANY, 36), examples(MANY, 13, seed=3), **how)
+
+
+@case("parts/frozen for now")
+def _() -> Result:
+    return fitted(SPEC, examples(SPEC, 36, "one"), freeze={"encoder": 1, "b": 2}, balancer="upgrad", epochs=3)
+
+
 METRICS = {
     "input": [6],
     "encoder": {"type": "mlp", "hidden": [8]},

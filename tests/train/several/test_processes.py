@@ -111,7 +111,7 @@ def test_every_sharing_scheme_does(found: dict[str, list[Result]]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["many", "data", "evaluation", "callbacks"])
+@pytest.mark.parametrize("kind", ["many", "data", "evaluation", "callbacks", "parts"])
 def test_so_do_groups_of_heads_and_all_kinds_of_data(kind: str, found: dict[str, list[Result]]) -> None:
     check(some(found, kind))
 
