@@ -18,19 +18,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from mtlkit.bench.gains import Gain, gain_over, relative_gain
 from mtlkit.bench.result import Result, Run, Variant
 from mtlkit.bench.statistics import (
     Difference,
     Estimate,
-    Gain,
     best,
     compare,
     corrected,
-    difference,
     estimate,
     front,
     mean_rank,
-    relative_gain,
 )
 
 
@@ -141,7 +139,9 @@ class Findings:
             qualities = _ranks_by_seed([*ranks], scores, higher)
         others = {} if first is None else compare({name: qualities.get(name, {}) for name in names}, first, higher=True)
         alone = {name: gains[name] for name in names if result.baseline_of(name) is not None}
-        return Findings(result, rows, by, first, others, _against_zero(alone))
+        return Findings(
+            result, rows, by, first, others, corrected({name: gain_over(gain) for name, gain in alone.items()})
+        )
 
     @property
     def has_baselines(self) -> bool:
@@ -196,16 +196,6 @@ def _percent(variant: Variant, gain: Gain) -> Estimate | None:
         return None
     found = estimate([100 * value for value in gain.by_seed.values()])
     return Estimate(0.0, None, found.seeds) if variant.is_baseline else found
-
-
-def _against_zero(gains: Mapping[str, Gain]) -> dict[str, Difference]:
-    found = {
-        name: difference(gain.by_seed, dict.fromkeys(gain.by_seed, 0.0), higher=True)
-        if gain.by_seed
-        else Difference(math.nan, None, None, "", 0, gain.why)
-        for name, gain in gains.items()
-    }
-    return corrected(found)
 
 
 def _best_by_gain(names: Sequence[str], gains: Mapping[str, Gain]) -> str | None:

@@ -1,9 +1,8 @@
-"""What figures of a few seeds say: intervals, paired comparisons, relative gains, ranks and the Pareto front.
+"""What figures of a few seeds say: intervals, paired comparisons, ranks and the Pareto front.
 
     estimate([0.98, 0.99, 0.97])                    # 0.98 ± 0.025: the mean and its 95 % interval
     scores = {"a": {0: 0.91, 1: 0.93, 2: 0.92}, "b": {0: 0.90, 1: 0.91, 2: 0.91}}      # by seed
     compare(scores, "a", higher=True)["b"]          # how much better "a" is, with its interval and p
-    relative_gain(tasks, baseline, higher)          # delta-m of Maninis et al.
     front({"a": (0.92, 10.0), "b": (0.91, 12.0)})   # ["a"]: who is not beaten in both quality and cost
 
 Scores of one seed belong together: its runs saw the same data in the same order. A figure that is NaN is not averaged
@@ -21,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from mtlkit.data.extra import bench_extra
-from mtlkit.errors import shown
 
 LEVEL = 0.05
 """A difference is shown where p is below this; intervals hold 1 - LEVEL."""
 
-# Figures of a metric come in single precision: what spreads less than this, relative to them, does not spread.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
+"""Figures of a metric come in single precision: what spreads less than this, relative to them, does not spread."""
+
 # With fewer pairs a test of normality sees nothing; with this p it is beyond doubt.
 _ENOUGH_FOR_NORMALITY, _NOT_NORMAL = 8, 0.01
 # All flips of so many signs are tried; of more, as many at random.
@@ -78,21 +77,6 @@ class Difference:
         return self.p is not None and self.p < LEVEL
 
 
-@dataclass(frozen=True)
-class Gain:
-    """The mean relative gain over a baseline.
-
-    Attributes:
-        by_seed: of each seed that has all figures; empty where it is undefined.
-        left_out: tasks of which nobody knows which direction is better.
-        why: why it is undefined, or "".
-    """
-
-    by_seed: dict[int, float]
-    left_out: tuple[str, ...] = ()
-    why: str = ""
-
-
 def estimate(values: Sequence[float]) -> Estimate:
     """The mean of some figures with its 95 % interval, by Student's t."""
     if not values or not all(map(math.isfinite, values)):
@@ -100,20 +84,26 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(values), _half(values), len(values))
 
 
-def difference(mine: Scores, other: Scores, higher: bool) -> Difference:
+def difference(mine: Scores, other: Scores, higher: bool, resolution: float = 0.0) -> Difference:
     """How much better `mine` is than `other`, on the seeds that both have: a paired t-test.
 
     Where its assumptions fail, all flips of the differences' signs are compared instead (Fisher's exact test), and
     there is no interval: where the differences don't spread at all, as of accuracies on few examples, and where of 8 or
     more the test of Shapiro and Wilk says with p < 0.01 that they are not normal. Of n pairs such a p is at least
     2 / 2^n.
+
+    Args:
+        mine, other: figures by seed.
+        higher: whether higher is better.
+        resolution: what differences may owe to rounding alone, of figures that were computed from larger ones; it is at
+            least `ROUNDING` of the figures themselves.
     """
     seeds = sorted(mine.keys() & other.keys())
     figures = [*(mine[seed] for seed in seeds), *(other[seed] for seed in seeds)]
     if not seeds or not all(map(math.isfinite, figures)):
         return Difference(math.nan, None, None, "", len(seeds), "a figure is undefined" if seeds else "no common seed")
     sign = 1 if higher else -1
-    floor = _ROUNDING * max(map(abs, figures))
+    floor = max(resolution, ROUNDING * max(map(abs, figures)))
     found = [sign * (mine[seed] - other[seed]) for seed in seeds]
     found = [0.0 if abs(d) <= floor else d for d in found]
     if len(found) < 2:
@@ -158,50 +148,6 @@ def best(scores: Mapping[str, Scores], higher: bool) -> str | None:
     most = max((one.seeds for one in known.values()), default=0)
     full = {name: one.mean for name, one in known.items() if one.seeds == most}
     return (max if higher else min)(full, key=full.__getitem__, default=None)
-
-
-def relative_gain(
-    scores: Mapping[str, Scores], baseline: Mapping[str, Scores], higher: Mapping[str, bool | None]
-) -> Gain:
-    """Delta-m (Maninis et al. 2019; Vandenhende et al. 2021): the mean over tasks of the relative gain, by seed.
-
-    Of a task it is (M - B) / |mean of B over seeds|, with its sign turned where lower is better. The division is by the
-    mean so that the mean over seeds is the gain of the means, and by its size so that a negative score may improve. It
-    is undefined where the baseline is 0 or its sign changes over seeds: then nothing is relative to it.
-
-    Args:
-        scores, baseline: by task and seed.
-        higher: by task, whether higher is better; None where nobody knows, which leaves the task out.
-    """
-    tasks = [task for task, direction in higher.items() if direction is not None]
-    left_out = tuple(task for task in higher if task not in tasks)
-    if not tasks:
-        return Gain({}, left_out, "of no task it is known which direction is better")
-    for task in tasks:
-        base = [*baseline.get(task, {}).values()]
-        if not base:
-            return Gain({}, left_out, f"the baseline of {shown(task)} has no figure")
-        if not all(map(math.isfinite, base)):
-            return Gain({}, left_out, f"the baseline of {shown(task)} is undefined")
-        if min(base) <= 0 <= max(base):
-            return Gain({}, left_out, f"the baseline of {shown(task)} is 0 or changes its sign")
-    seeds = sorted(set.intersection(*({*scores.get(task, {})} & {*baseline[task]} for task in tasks)))
-    by_seed = {
-        # No fmean: of gains too large in both directions it would raise.
-        seed: sum(
-            (1 if higher[task] else -1)
-            * (scores[task][seed] - baseline[task][seed])
-            / abs(fmean(baseline[task].values()))
-            for task in tasks
-        )
-        / len(tasks)
-        for seed in seeds
-    }
-    if not seeds:
-        return Gain({}, left_out, "no seed has figures of all tasks")
-    if not all(map(math.isfinite, by_seed.values())):
-        return Gain({}, left_out, "a figure is undefined, or too large beside the baseline")
-    return Gain(by_seed, left_out)
 
 
 def mean_rank(values: Mapping[str, Mapping[str, float]], higher: Mapping[str, bool | None]) -> dict[str, float]:

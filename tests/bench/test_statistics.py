@@ -1,9 +1,8 @@
-"""Intervals, comparisons, gains, ranks and fronts: properties, and scipy beside them."""
+"""Intervals, comparisons, ranks and fronts: properties, and scipy beside them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import product
 from statistics import fmean
 
@@ -22,7 +21,6 @@ from mtlkit.bench.statistics import (
     front,
     holm,
     mean_rank,
-    relative_gain,
 )
 
 figures = st.floats(-100, 100).map(lambda v: round(v, 3))
@@ -34,17 +32,6 @@ NAMES, TASKS = "abcd", ("x", "y", "z")
 
 def by_seed(values: list[float]) -> dict[int, float]:
     return dict(enumerate(values))
-
-
-@st.composite
-def grids(draw: st.DrawFn, low: float = 0.1) -> dict[str, dict[str, dict[int, float]]]:
-    """Scores above 0, by name, task and seed."""
-    seeds = draw(st.integers(1, 4))
-    one = st.floats(low, 10).map(lambda v: round(v, 3))
-    return {n: {t: {s: draw(one) for s in range(seeds)} for t in TASKS} for n in NAMES[:2]}
-
-
-directions = st.fixed_dictionaries(dict.fromkeys(TASKS, st.booleans()))
 
 
 @given(several)
@@ -160,52 +147,6 @@ def test_the_best_has_all_seeds_and_no_undefined_figure() -> None:
     assert best(scores, higher=True) == "a"
     assert best({"a": {0: 2.0}, "b": {0: 1.0}}, higher=False) == "b"
     assert best({"a": {}, "b": {0: math.nan}}, higher=True) is None
-
-
-def reordered(scores: Mapping[str, dict[int, float]]) -> dict[str, dict[int, float]]:
-    return {task: scores[task] for task in reversed(scores)}
-
-
-@given(grids(), directions, st.floats(0.01, 100))
-def test_delta_m_is_the_papers_and_knows_no_order_scale_or_sign(
-    grid: dict[str, dict[str, dict[int, float]]], higher: dict[str, bool], scale: float
-) -> None:
-    mine, base = grid["a"], grid["b"]
-    found = relative_gain(mine, base, higher)
-    means = {name: {t: fmean(grid[name][t].values()) for t in TASKS} for name in "ab"}
-    # Vandenhende et al. 2021, section 4.1.
-    wanted = fmean((-1) ** (not higher[t]) * (means["a"][t] - means["b"][t]) / means["b"][t] for t in TASKS)
-    assert fmean(found.by_seed.values()) == pytest.approx(wanted, abs=1e-9)
-    assert relative_gain(reordered(mine), reordered(base), {t: higher[t] for t in reversed(TASKS)}).by_seed == (
-        pytest.approx(found.by_seed)
-    )
-    scaled = [{**side, "x": {s: scale * v for s, v in side["x"].items()}} for side in (mine, base)]
-    assert relative_gain(*scaled, higher).by_seed == pytest.approx(found.by_seed)
-    negated = [{**side, "x": {s: -v for s, v in side["x"].items()}} for side in (mine, base)]
-    assert relative_gain(*negated, {**higher, "x": not higher["x"]}).by_seed == pytest.approx(found.by_seed)
-    assert fmean(relative_gain(base, base, higher).by_seed.values()) == pytest.approx(0, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("base", "why"),
-    [
-        ({0: 0.0, 1: 0.5}, "is 0 or changes its sign"),
-        ({0: -0.1, 1: 0.5}, "is 0 or changes its sign"),
-        ({0: math.nan, 1: 0.5}, "is undefined"),
-        ({}, "has no figure"),
-        ({5: 1.0}, "no seed has figures"),
-        ({0: 1e-320, 1: 1e-320}, "too large beside the baseline"),
-    ],
-)
-def test_delta_m_is_undefined_where_nothing_is_relative_to_the_baseline(base: dict[int, float], why: str) -> None:
-    found = relative_gain({"x": {0: 0.5, 1: 0.6}}, {"x": base}, {"x": True})
-    assert not found.by_seed and why in found.why
-
-
-def test_delta_m_of_negative_scores_and_of_unknown_directions() -> None:
-    found = relative_gain({"r2": {0: -0.5}, "odd": {0: 1.0}}, {"r2": {0: -1.0}}, {"r2": True, "odd": None})
-    assert found.by_seed == {0: 0.5} and found.left_out == ("odd",)
-    assert "direction" in relative_gain({}, {}, {"odd": None}).why
 
 
 @given(st.lists(st.lists(st.integers(0, 4).map(float), min_size=4, max_size=4), min_size=1, max_size=3), st.booleans())
