@@ -3,6 +3,7 @@
     gain = relative_gain(scores, baseline, higher)      # delta-m of Maninis et al., by seed
     gain_over(gain)                                     # is it above 0? A `Difference`, with its interval and p
     gain_over(gain, relative_gain(others, baseline, higher))
+    gain_over(relative_difference(scores, others, higher))      # of two that have no baseline in common
 
 Scores are by task and seed. A gain that is undefined says why.
 """
@@ -16,6 +17,8 @@ from statistics import fmean
 
 from mtlkit.bench.statistics import ROUNDING, Difference, Scores, difference
 from mtlkit.errors import shown
+
+_NO_DIRECTION = "of no task it is known which direction is better"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def relative_gain(
     tasks = [task for task, direction in higher.items() if direction is not None]
     left_out = tuple(task for task in higher if task not in tasks)
     if not tasks:
-        return Gain({}, left_out, "of no task it is known which direction is better")
+        return Gain({}, left_out, _NO_DIRECTION)
     for task in tasks:
         base = [*baseline.get(task, {}).values()]
         if not base:
@@ -81,8 +84,41 @@ def relative_gain(
     return Gain(by_seed, left_out, resolution=resolution)
 
 
+def relative_difference(
+    mine: Mapping[str, Scores], other: Mapping[str, Scores], higher: Mapping[str, bool | None]
+) -> Gain:
+    """How much better one is than another relative to the size of both: the mean over tasks, by seed.
+
+    Of a task it is (M - O) / mean of |M| and |O| over seeds, with its sign turned where lower is better. Unlike a gain
+    over the other it is as large in both directions, it is defined where a score is 0, and in the mean over seeds no
+    task counts for more than 2.
+
+    Args:
+        mine, other: by task and seed.
+        higher: as in `relative_gain`.
+    """
+    tasks = [task for task, direction in higher.items() if direction is not None]
+    left_out = tuple(task for task in higher if task not in tasks)
+    if not tasks:
+        return Gain({}, left_out, _NO_DIRECTION)
+    seeds = sorted(set.intersection(*({*side.get(task, {})} for task in tasks for side in (mine, other))))
+    if not seeds:
+        return Gain({}, left_out, "no common seed")
+    figures = {task: [abs(side[task][seed]) for seed in seeds for side in (mine, other)] for task in tasks}
+    if not all(math.isfinite(value) for values in figures.values() for value in values):
+        return Gain({}, left_out, "a figure is undefined")
+    sizes = {task: fmean(values) or 1.0 for task, values in figures.items()}  # of two that are 0 the difference is too
+    signs = {task: 1 if higher[task] else -1 for task in tasks}
+    by_seed = {
+        seed: fmean(signs[task] * (mine[task][seed] - other[task][seed]) / sizes[task] for task in tasks)
+        for seed in seeds
+    }
+    resolution = ROUNDING * fmean(max(figures[task]) / sizes[task] for task in tasks)
+    return Gain(by_seed, left_out, resolution=resolution)
+
+
 def gain_over(mine: Gain, other: Gain | None = None) -> Difference:
-    """How much larger a gain is than another of the same baseline, or than 0."""
+    """How much larger a gain is than another over the same baseline, or than 0."""
     for gain in (mine, other):
         if gain is not None and not gain.by_seed:
             return Difference(math.nan, None, None, "", 0, gain.why)

@@ -3,7 +3,7 @@
     estimate([0.98, 0.99, 0.97])                    # 0.98 ± 0.025: the mean and its 95 % interval
     scores = {"a": {0: 0.91, 1: 0.93, 2: 0.92}, "b": {0: 0.90, 1: 0.91, 2: 0.91}}      # by seed
     compare(scores, "a", higher=True)["b"]          # how much better "a" is, with its interval and p
-    front({"a": (0.92, 10.0), "b": (0.91, 12.0)})   # ["a"]: who is not beaten in both quality and cost
+    front({"a": (0.92, 10.0), "b": (0.91, 12.0)})   # ["a"]: whom no other beats
 
 Scores of one seed belong together: its runs saw the same data in the same order. A figure that is NaN is not averaged
 away; what depends on it is unknown, and says why.
@@ -12,10 +12,11 @@ away; what depends on it is unknown, and says why.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ _MOST_SIGNS = 14
 
 Scores = Mapping[int, float]
 """A figure by seed."""
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -111,21 +113,36 @@ def difference(mine: Scores, other: Scores, higher: bool, resolution: float = 0.
     if stdev(found) <= floor or _is_not_normal(found):
         return Difference(fmean(found), None, _flipped(found), "sign flips", len(found))
     t = abs(fmean(found)) / (stdev(found) / math.sqrt(len(found)))
-    p = 2 * float(_stats().t.sf(t, len(found) - 1))
+    p = 2 * float(_special().stdtr(len(found) - 1, -t))
     return Difference(fmean(found), _half(found), p, "t", len(found))
 
 
 def compare(scores: Mapping[str, Scores], reference: str, higher: bool) -> dict[str, Difference]:
-    """How much better the reference is than each other one; p by Holm's correction for the number of comparisons.
+    """How much better a reference is than each other one, where it was named before its figures were seen.
 
-    A reference that was chosen for its figures, such as the `best`, seems a little better than it is; one that was
-    named beforehand does not.
+    p is corrected by Holm for the number of comparisons. Of one that was chosen for its figures, such as the `best`,
+    `compare_chosen` knows more.
     """
     found = {name: difference(scores[reference], other, higher) for name, other in scores.items() if name != reference}
     return corrected(found)
 
 
-def corrected(found: Mapping[str, Difference]) -> dict[str, Difference]:
+def compare_chosen(names: Sequence[str], versus: Callable[[str, str], Difference]) -> dict[str, Difference]:
+    """How much better the first of some is than each other one, where it was chosen for its figures.
+
+    Any of them could have been the first, and the best of many that are alike seems better than most: so p is corrected
+    by Holm for the comparisons of all pairs (Demšar, JMLR 2006; García and Herrera, JMLR 2008), of which those with the
+    first are given.
+
+    Args:
+        names: the chosen one first.
+        versus: how much better one is than another; with both changed round, its p is the same.
+    """
+    every = corrected({pair: versus(*pair) for pair in combinations(names, 2)})
+    return {other: every[names[0], other] for other in names[1:]}
+
+
+def corrected(found: Mapping[Key, Difference]) -> dict[Key, Difference]:
     """The same with every p corrected for the number of tests among them, by Holm."""
     tested = {name: one.p for name, one in found.items() if one.p is not None}
     adjusted = dict(zip(tested, holm([*tested.values()]), strict=True))
@@ -141,13 +158,14 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def best(scores: Mapping[str, Scores], higher: bool) -> str | None:
-    """The one with the best mean, of those with the most seeds and no undefined figure; None where there is none."""
+def best(scores: Mapping[str, Scores], higher: bool) -> list[str]:
+    """Those with the best mean, of those with the most seeds and no undefined figure; empty where there is none."""
     means = {name: estimate([*by_seed.values()]) for name, by_seed in scores.items()}
     known = {name: one for name, one in means.items() if math.isfinite(one.mean)}
     most = max((one.seeds for one in known.values()), default=0)
     full = {name: one.mean for name, one in known.items() if one.seeds == most}
-    return (max if higher else min)(full, key=full.__getitem__, default=None)
+    top = (max if higher else min)(full.values(), default=math.nan)
+    return [name for name, mean in full.items() if mean == top]
 
 
 def mean_rank(values: Mapping[str, Mapping[str, float]], higher: Mapping[str, bool | None]) -> dict[str, float]:
@@ -155,7 +173,7 @@ def mean_rank(values: Mapping[str, Mapping[str, float]], higher: Mapping[str, bo
 
     Args:
         values: by task and name.
-        higher: as in `relative_gain`.
+        higher: by task, whether higher is better; None where nobody knows, which leaves the task out.
     """
     tasks = [task for task in values if higher[task] is not None]
     names = [name for name in (values[tasks[0]] if tasks else ()) if all(_is_known(values[t], name) for t in tasks)]
@@ -171,7 +189,7 @@ def mean_rank(values: Mapping[str, Mapping[str, float]], higher: Mapping[str, bo
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The Pareto front, the cheapest first: those that no other equals in quality and cost and beats in one of them.
+    """The Pareto front, the cheapest first: no other is at least as good in quality and cost and better in one.
 
     Args:
         points: quality, of which more is better, and cost, of which less is.
@@ -187,7 +205,7 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 def _half(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
-    return float(_stats().t.ppf(1 - LEVEL / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return float(_special().stdtrit(len(values) - 1, 1 - LEVEL / 2)) * stdev(values) / math.sqrt(len(values))
 
 
 def _is_known(values: Mapping[str, float], name: str) -> bool:
@@ -195,7 +213,7 @@ def _is_known(values: Mapping[str, float], name: str) -> bool:
 
 
 def _is_not_normal(found: Sequence[float]) -> bool:
-    return len(found) >= _ENOUGH_FOR_NORMALITY and _stats().shapiro(found).pvalue < _NOT_NORMAL
+    return len(found) >= _ENOUGH_FOR_NORMALITY and _scipy("stats").shapiro(found).pvalue < _NOT_NORMAL
 
 
 def _flipped(found: Sequence[float]) -> float:
@@ -209,5 +227,10 @@ def _flipped(found: Sequence[float]) -> float:
     return float(np.mean(np.abs(sums) >= abs(sum(found)) * (1 - 1e-9)))
 
 
-def _stats() -> Any:
-    return bench_extra("scipy.stats", "the comparison of what a bench found")
+def _special() -> Any:
+    """Student's t without the hundredfold time that the distributions of `scipy.stats` take for each figure."""
+    return _scipy("special")
+
+
+def _scipy(part: str) -> Any:
+    return bench_extra(f"scipy.{part}", "the comparison of what a bench found")

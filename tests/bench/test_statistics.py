@@ -15,6 +15,7 @@ from scipy import stats
 from mtlkit.bench.statistics import (
     best,
     compare,
+    compare_chosen,
     corrected,
     difference,
     estimate,
@@ -112,6 +113,15 @@ def test_equal_gains_of_three_seeds_are_no_proof() -> None:
     assert same.p == 1 and same.gain == 0
 
 
+@given(st.lists(figures, min_size=3, max_size=7), st.floats(0, 5), st.floats(0.1, 1))
+def test_what_is_larger_and_more_equal_is_never_less_shown(found: list[float], more: float, spread: float) -> None:
+    mean = fmean(found)
+    surer = [mean + math.copysign(more, mean) + spread * (value - mean) for value in found]
+    first, second = (difference(by_seed(one), by_seed([0.0] * len(one)), True) for one in (found, surer))
+    if first.test == second.test == "t":
+        assert second.p <= first.p * (1 + 1e-6)
+
+
 @given(ps)
 def test_holm_is_monotone_and_between_p_and_bonferroni(values: list[float]) -> None:
     found = holm(values)
@@ -140,13 +150,17 @@ def test_each_is_compared_with_the_reference_and_corrected_for_their_number() ->
     assert [found["b"].p, found["c"].p] == holm([alone["b"], alone["c"]])
     assert found["d"].p is None and found["d"].why
     assert corrected({}) == {}
+    # Of a chosen one all pairs count, whichever of them are asked for.
+    chosen = compare_chosen(["a", "b", "c"], lambda mine, other: difference(scores[mine], scores[other], True))
+    every = holm([*alone.values(), difference(scores["b"], scores["c"], True).p])
+    assert [chosen["b"].p, chosen["c"].p] == every[:2]
 
 
 def test_the_best_has_all_seeds_and_no_undefined_figure() -> None:
     scores = {"a": by_seed([0.8, 0.8]), "lucky": by_seed([0.99]), "broken": by_seed([0.99, math.nan])}
-    assert best(scores, higher=True) == "a"
-    assert best({"a": {0: 2.0}, "b": {0: 1.0}}, higher=False) == "b"
-    assert best({"a": {}, "b": {0: math.nan}}, higher=True) is None
+    assert best(scores, higher=True) == ["a"]
+    assert best({"a": {0: 2.0}, "b": {0: 1.0}, "c": {0: 1.0}}, higher=False) == ["b", "c"]
+    assert best({"a": {}, "b": {0: math.nan}}, higher=True) == []
 
 
 @given(st.lists(st.lists(st.integers(0, 4).map(float), min_size=4, max_size=4), min_size=1, max_size=3), st.booleans())
