@@ -93,12 +93,14 @@ class Findings:
         rows: of the variants, in the order of the bench file.
         ranking: which variant is best, by what, and how much better it is than each other one.
         alone: how much better each of these is than training each task alone with its trunk, in gain by seed.
+        fewer: variants that have runs of fewer seeds than others, and so are ranked nowhere: a mean of few may be luck.
     """
 
     result: Result
     rows: list[Row]
     ranking: Ranking
     alone: dict[str, Difference]
+    fewer: list[str]
 
     @staticmethod
     def of(result: Result) -> Findings:
@@ -126,7 +128,8 @@ class Findings:
             for name, variant in result.variants.items()
         ]
         alone = [one.name for one in result.compared if result.baseline_of(one.name) is not None]
-        return Findings(result, rows, ranking, corrected({name: gain_over(gains[name]) for name in alone}))
+        differences = corrected({name: gain_over(gains[name]) for name in alone})
+        return Findings(result, rows, ranking, differences, _fewer(result))
 
     @property
     def has_baselines(self) -> bool:
@@ -158,12 +161,6 @@ class Findings:
         return [row for row in self.rows if row.tasks[task].is_best]
 
     @property
-    def fewer(self) -> list[str]:
-        """Variants that can't be the best, since others have figures of more seeds."""
-        seeds = {v.name: len({run.seed for run in self.result.runs_of(v.name)}) for v in self.result.compared}
-        return [name for name, count in seeds.items() if 0 < count < max(seeds.values())]
-
-    @property
     def side_by_side(self) -> int:
         """How many of the timed runs there were at the same time, at most."""
         return max((run.jobs for run in self.result.runs if run.seconds is not None), default=1)
@@ -185,7 +182,12 @@ class Findings:
         return self.gain_decimals if self.by == "gain" else percent_decimals(self.others.values())
 
     def quality(self, row: Row) -> float | None:
-        """What variants are ranked by: delta-m in per cent, the mean score of the one task, or the mean rank."""
+        """What variants are ranked by: delta-m in per cent, the mean score of the one task, or the mean rank.
+
+        None of those that are ranked nowhere, since a figure is undefined or others have more seeds.
+        """
+        if row.variant.name in self.fewer:
+            return None
         if self.by == "gain":
             return None if row.gain_percent is None else row.gain_percent.mean
         if self.ranking.task is None:
@@ -209,20 +211,21 @@ class Findings:
 
 
 def _cells(scores: Mapping[str, dict[int, float]], higher: bool | None) -> dict[str, Cell]:
-    up = bool(higher)
-    top = [] if higher is None else best(scores, up)
-    names = [*top[:1], *(name for name in scores if name not in top[:1])] if top else []
-    versus = compare_chosen(names, lambda mine, other: difference(scores[mine], scores[other], up)) if top else {}
+    top, versus = [] if higher is None else best(scores, higher), {}
+    if top:
+        names = [top[0], *(name for name in scores if name != top[0])]
+        versus = compare_chosen(names, lambda mine, other: difference(scores[mine], scores[other], bool(higher)))
+    alike = {name for name, one in versus.items() if one.p is not None and not one.shown and name not in top}
     return {
-        name: Cell(
-            by_seed,
-            estimate([*by_seed.values()]),
-            name in top,
-            name not in top and name in versus and versus[name].p is not None and not versus[name].shown,
-            versus.get(name),
-        )
+        name: Cell(by_seed, estimate([*by_seed.values()]), name in top, name in alike, versus.get(name))
         for name, by_seed in scores.items()
     }
+
+
+def _fewer(result: Result) -> list[str]:
+    seeds = {one.name: len({run.seed for run in result.runs_of(one.name)}) for one in result.compared}
+    most = max(seeds.values(), default=0)
+    return [name for name, count in seeds.items() if 0 < count < most]
 
 
 def _gain(

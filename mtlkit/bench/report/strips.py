@@ -80,5 +80,5 @@ def _strip(cell: Cell, axis: Axis, decimals: int, alone: float) -> Strip:
         title += f", seeds from {figure(min(known), decimals)} to {figure(max(known), decimals)}"
     text = figure(mean, decimals)
     beyond = "" if axis.within(mean) else f"‹ {text}" if mean < axis.low else f"{text} ›"
-    low, high = [*map(place, ends)] or (None, None)
+    low, high = map(place, ends) if ends else (None, None)
     return Strip(place(mean), low, high, seeds, base, beyond, cut, title)
