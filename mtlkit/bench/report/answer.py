@@ -63,10 +63,10 @@ def _by_task(found: Findings) -> Iterator[str]:
             tasks.setdefault(row.variant.name, []).append(task)
     if found.best is None or len(found.rows) < 2 or len(found.result.measures) < 2:
         return
-    every = {task for names in tasks.values() for task in names}
-    shared = {task for name, names in tasks.items() if name != found.best for task in names}
-    if {*tasks.get(found.best, [])} == every:
-        also = f", in {_tasks([task for task in every if task in shared])} together with others" if shared else ""
+    mine = tasks.get(found.best, [])
+    others = {task for name, its in tasks.items() if name != found.best for task in its}
+    if others <= {*mine}:
+        also = f", in {_tasks([task for task in mine if task in others])} together with others" if others else ""
         yield f"It has the best mean in every task{also}."
         return
     most = sorted(tasks, key=lambda name: -len(tasks[name]))
