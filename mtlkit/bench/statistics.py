@@ -159,13 +159,16 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def best(scores: Mapping[str, Scores], higher: bool) -> list[str]:
-    """Those with the best mean, of those with the most seeds and no undefined figure; empty where there is none."""
+    """Those with the best mean, of those with the most seeds and no undefined figure; empty where there is none.
+
+    Several where their means differ by no more than rounding.
+    """
     means = {name: estimate([*by_seed.values()]) for name, by_seed in scores.items()}
     known = {name: one for name, one in means.items() if math.isfinite(one.mean)}
     most = max((one.seeds for one in known.values()), default=0)
     full = {name: one.mean for name, one in known.items() if one.seeds == most}
     top = (max if higher else min)(full.values(), default=math.nan)
-    return [name for name, mean in full.items() if mean == top]
+    return [name for name, mean in full.items() if abs(mean - top) <= ROUNDING * abs(top)]
 
 
 def mean_rank(values: Mapping[str, Mapping[str, float]], higher: Mapping[str, bool | None]) -> dict[str, float]:

@@ -59,7 +59,9 @@ class Axis:
         # Values that are all the same have a range all the same.
         pad = pad * (high - low) if high > low else 0.05 * abs(high) or 0.05
         low, high = low - pad, high + pad
-        return Axis(low, high, tuple(Tick((r - low) / (high - low), text) for r, text in rounds_in(low, high, most)))
+        rounds = rounds_in(low, high, most)
+        # One that is an end may lie beyond it by rounding.
+        return Axis(low, high, tuple(Tick(min(max((r - low) / (high - low), 0.0), 1.0), text) for r, text in rounds))
 
     def turned(self) -> Axis:
         """The same from its high end to its low one."""

@@ -56,8 +56,8 @@ def curves(found: Findings, task: str, styles: Mapping[str, str]) -> Panel | Non
     y = Axis.of([v for e, v in every if e > last // 4] or [v for _, v in every], 5)
     first = min(epoch for epochs in series.values() for epoch in epochs)
     x = Axis(first - 0.02 * (last - first) - 0.2, last + 0.02 * (last - first) + 0.2, ())
-    rounds = rounds_in(first, last, 6) if last > first else [(float(first), str(first))]
-    ticks = tuple(Tick(x.at(epoch), label) for epoch, label in rounds if epoch == round(epoch))
+    rounds = [value for value, _ in rounds_in(first, last, 6)] if last > first else [first]
+    ticks = tuple(Tick(x.at(epoch), figure(epoch, 0)) for epoch in rounds if epoch == round(epoch))
     lines = [
         _curve(printable(name), styles[name], epochs, x, y)
         # Grey ones below, baselines above all.

@@ -50,7 +50,7 @@ def page(found: Findings, answer: Answer) -> str:
     script, style = (markup.Markup((_TEMPLATES / f"report.{kind}").read_text("utf-8")) for kind in ("js", "css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     result, styles = found.result, styles_of(found)
-    panels = [drawn for task in result.measures if (drawn := curves(found, task, styles)) is not None]
+    panels = [one for task in result.measures if (one := curves(found, task, styles)) is not None]
     drawn, numbers = plots(found, styles)
     heats, compared = [heat_of(name, one) for name, one in result.conflicts.items()], comparisons_of(found)
     grey = sum(style == QUIET for style in styles.values())
