@@ -12,11 +12,12 @@ away; what depends on it is unknown, and says why.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from functools import cache
 from statistics import fmean, stdev
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +31,13 @@ ROUNDING = 1e-6
 
 # With fewer pairs a test of normality sees nothing; with this p it is beyond doubt.
 _ENOUGH_FOR_NORMALITY, _NOT_NORMAL = 8, 0.01
+# Tables that tell how good the best of alike ones looks: then 0.05 is known to 0.002.
+_TABLES = 10_000
 # All flips of so many signs are tried; of more, as many at random.
 _MOST_SIGNS = 14
 
 Scores = Mapping[int, float]
 """A figure by seed."""
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -128,21 +130,26 @@ def compare(scores: Mapping[str, Scores], reference: str, higher: bool) -> dict[
 
 
 def compare_chosen(names: Sequence[str], versus: Callable[[str, str], Difference]) -> dict[str, Difference]:
-    """How much better the first of some is than each other one, where it was chosen for its figures.
+    """How much better the first of some is than each other one, where it was chosen for its figures as the best.
 
-    Any of them could have been the first, and the best of many that are alike seems better than most: so p is corrected
-    by Holm for the comparisons of all pairs (Demšar, JMLR 2006; García and Herrera, JMLR 2008), of which those with the
-    first are given.
+    The best of many that are all alike seems better than most of them. So p is how often it would: the share of 10,000
+    tables of as many alike with as many seeds, drawn from one normal distribution, whose best leads any other by as
+    small a p (the single-step minP of Westfall and Young 1993). Corrected for its own comparisons alone, the best of 27
+    that are alike would be shown to be better than another in 17 of 100 benches of five seeds.
 
     Args:
         names: the chosen one first.
-        versus: how much better one is than another; with both changed round, its p is the same.
+        versus: how much better one is than another.
     """
-    every = corrected({pair: versus(*pair) for pair in combinations(names, 2)})
-    return {other: every[names[0], other] for other in names[1:]}
+    found = {name: versus(names[0], name) for name in names[1:]}
+    tested = [one for one in found.values() if one.p is not None]
+    if len(tested) < 2:
+        return found
+    luck = _luck(1 + len(tested), max(one.seeds for one in tested))
+    return {name: one if one.p is None else replace(one, p=_share(luck, one.p)) for name, one in found.items()}
 
 
-def corrected(found: Mapping[Key, Difference]) -> dict[Key, Difference]:
+def corrected(found: Mapping[str, Difference]) -> dict[str, Difference]:
     """The same with every p corrected for the number of tests among them, by Holm."""
     tested = {name: one.p for name, one in found.items() if one.p is not None}
     adjusted = dict(zip(tested, holm([*tested.values()]), strict=True))
@@ -228,6 +235,27 @@ def _flipped(found: Sequence[float]) -> float:
         flips = np.random.default_rng(0).choice((-1, 1), (2**_MOST_SIGNS - 1, len(found)))
         sums = np.append(flips @ np.asarray(found), sum(found))
     return float(np.mean(np.abs(sums) >= abs(sum(found)) * (1 - 1e-9)))
+
+
+@cache
+def _luck(names: int, seeds: int) -> list[float]:
+    """Of each of many tables of alike ones the smallest p of its best against another, in order."""
+    random, some = np.random.default_rng(0), 500
+    largest: list[float] = []
+    for _ in range(_TABLES // some):
+        scores = random.standard_normal((some, names, seeds))
+        first = scores.mean(2).argmax(1)
+        leads = scores[np.arange(some), first][:, None] - scores  # [500, names, seeds]
+        spread = leads.std(2, ddof=1)
+        spread[np.arange(some), first] = math.inf  # of the best from itself
+        largest += (leads.mean(2) / spread).max(1).tolist()
+    t = math.sqrt(seeds) * np.asarray(largest)
+    return sorted((2 * _special().stdtr(seeds - 1, -t)).tolist())
+
+
+def _share(luck: Sequence[float], p: float) -> float:
+    """The share of these that are no larger, p among them; no less than p, which it can't be but by chance."""
+    return max(p, (bisect_right(luck, p) + 1) / (len(luck) + 1))
 
 
 def _special() -> Any:

@@ -100,8 +100,8 @@ def percent_decimals(differences: Iterable[Difference]) -> int:
 
 
 def times(ratio: float) -> str:
-    """ "0.52 times", "1,200 times"."""
-    return f"{ratio:.2g} times" if ratio < 99.5 else f"{ratio:,.0f} times"
+    """ "0.52 times", "1.0 times", "1,200 times"."""
+    return f"{ratio:.2g} times" if ratio < 0.95 else f"{ratio:,.{1 if ratio < 9.95 else 0}f} times"
 
 
 def figure(value: float | None, decimals: int, sign: bool = False) -> str:

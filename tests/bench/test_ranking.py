@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mtlkit.bench.findings import Findings
@@ -43,7 +44,7 @@ def test_another_variant_changes_no_comparison_but_its_correction(scored: Made) 
     two, three = ranked(scored, scores), ranked(scored, {**scores, "c/hard/sum": shifted(GOOD, 0.2)})
     two_p, three_p = two.others["b/hard/sum"], three.others["b/hard/sum"]
     assert replace(two_p, p=None) == replace(three_p, p=None)
-    assert two_p.p is not None and three_p.p is not None and two_p.p <= three_p.p <= 3 * two_p.p
+    assert two_p.p is not None and three_p.p is not None and two_p.p < three_p.p
 
 
 def test_a_variant_whose_runs_failed_harms_no_comparison_of_others_and_is_not_best(scored: Made) -> None:
@@ -97,12 +98,12 @@ def test_why_no_figures_rank_anything(made: Made) -> None:
     assert Findings.of(result).ranking.why == "no variant has a defined figure of every task"
 
 
-def test_the_best_of_many_that_are_alike_is_seldom_shown_to_be_better() -> None:
-    """Of each table all variants are the same; the best of them is compared with the others."""
-    np = pytest.importorskip("numpy")
-    random, shown = np.random.default_rng(0), 0
-    for _ in range(400):
-        table = random.normal(size=(7, 5))
+@pytest.mark.parametrize("spread", [1.0, 4.0])
+def test_the_best_of_many_that_are_alike_is_seldom_shown_to_be_better(spread: float) -> None:
+    """Of each table all variants are the same, or the first two spread more; the best is compared with the others."""
+    random, shown = np.random.default_rng(1), 0
+    for _ in range(1000):
+        table = random.normal(size=(7, 5)) * np.where(np.arange(7) < 2, spread, 1.0)[:, None]
         scores = {str(name): dict(enumerate(map(float, row))) for name, row in enumerate(table)}
         first = best(scores, higher=True)[0]
 
@@ -111,5 +112,5 @@ def test_the_best_of_many_that_are_alike_is_seldom_shown_to_be_better() -> None:
 
         found = compare_chosen([first, *(name for name in scores if name != first)], versus)
         shown += any(one.shown for one in found.values())
-    # 5 % are allowed, 20 of 400; corrected for the 6 comparisons alone it would be some 40.
-    assert shown <= 20
+    # 50 are allowed, which vary by 7; corrected for the 6 comparisons alone it would be some 90.
+    assert shown <= 65

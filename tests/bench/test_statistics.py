@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 from statistics import fmean
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mtlkit.bench.statistics import (
+    Difference,
     best,
     compare,
     compare_chosen,
@@ -150,10 +152,21 @@ def test_each_is_compared_with_the_reference_and_corrected_for_their_number() ->
     assert [found["b"].p, found["c"].p] == holm([alone["b"], alone["c"]])
     assert found["d"].p is None and found["d"].why
     assert corrected({}) == {}
-    # Of a chosen one all pairs count, whichever of them are asked for.
-    chosen = compare_chosen(["a", "b", "c"], lambda mine, other: difference(scores[mine], scores[other], True))
-    every = holm([*alone.values(), difference(scores["b"], scores["c"], True).p])
-    assert [chosen["b"].p, chosen["c"].p] == every[:2]
+
+
+def test_the_best_of_more_has_to_lead_by_more_and_the_best_of_two_by_what_it_does() -> None:
+    scores = {"a": [0.9, 0.92, 0.91], "b": [0.89, 0.90, 0.9], "c": [0.5, 0.6, 0.55], "d": [0.6, 0.5, 0.5]}
+
+    def versus(mine: str, other: str) -> Difference:
+        return difference(by_seed(scores[mine]), by_seed(scores[other]), True)
+
+    alone = {name: versus("a", name).p for name in "bcd"}
+    assert compare_chosen(["a", "b"], versus)["b"].p == alone["b"]
+    three, four = compare_chosen(["a", "b", "c"], versus), compare_chosen(["a", "b", "c", "d"], versus)
+    for name in "bc":
+        assert alone[name] < three[name].p < four[name].p < 1
+        assert replace(three[name], p=None) == replace(four[name], p=None)
+    assert sorted("bcd", key=lambda name: four[name].p) == sorted("bcd", key=alone.__getitem__)
 
 
 def test_the_best_has_all_seeds_and_no_undefined_figure() -> None:

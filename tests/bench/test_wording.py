@@ -58,9 +58,9 @@ def test_sizes() -> None:
     assert [size(v) for v in (12, 1.5e6)] == ["12 B", "1.5 MB"]
     seconds = (0.00306, 1.5, 125, 3599.6, 12_000)
     assert [duration(s) for s in seconds] == ["3.06 ms", "1.5 s", "2 min 05 s", "60 min 00 s", "3 h 20 min"]
-    assert [times(r) for r in (0.333, 1.5, 12, 99.6, 1234.5)] == [
+    assert [times(r) for r in (0.333, 1.003, 12, 99.6, 1234.5)] == [
         "0.33 times",
-        "1.5 times",
+        "1.0 times",
         "12 times",
         "100 times",
         "1,234 times",

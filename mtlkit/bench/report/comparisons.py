@@ -15,7 +15,7 @@ from mtlkit.bench.statistics import Difference
 from mtlkit.bench.wording import ABSENT, figure, interval, isolated, percent_decimals, probability
 
 NOTE = (
-    "p is corrected for the number of comparisons, those of all pairs where the best was chosen by the same figures. "
+    "p is corrected for the number of comparisons, and where the best was chosen by the same figures for that choice. "
     "Intervals are of one comparison each, and not corrected."
 )
 

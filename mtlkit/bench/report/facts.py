@@ -17,9 +17,11 @@ METHOD = (
     "Two variants are compared by the differences of their scores on the same seeds, in a two-sided paired t-test. "
     "Where the differences do not spread, or 8 or more are not normal (Shapiro and Wilk, p < 0.01), all flips of their "
     "signs are compared instead; of n seeds that p is at least 2 / 2ⁿ.",
-    "p is corrected by Holm. The best was chosen by the same figures, so that its comparisons are corrected for those "
-    "of all pairs: in a task of all variants, over tasks of all but the baselines. Comparisons with training each task "
-    "alone are corrected for their own number. A difference is shown where p < 0.05.",
+    "The best was chosen by the figures that it is compared by, and of many that are all alike the best seems better "
+    "than most. Its p is therefore the share of 10,000 tables of as many alike with as many seeds, drawn from one "
+    "normal distribution, whose best leads another by as small a p (single-step minP, Westfall and Young 1993): in a "
+    "task of all variants, over tasks of all but the baselines. p of comparisons with training each task alone is "
+    "corrected for their number by Holm. A difference is shown where p < 0.05.",
     "Δm is the mean over tasks of (M − B) / |mean of B over seeds|, its sign turned where lower is better, by seed; B "
     "is the score of the task trained alone with the same trunk (Maninis et al. 2019, Vandenhende et al. 2021). It is "
     "undefined where B is 0 or changes its sign.",
