@@ -59,9 +59,9 @@ class Axis:
         # Values that are all the same have a range all the same.
         pad = pad * (high - low) if high > low else 0.05 * abs(high) or 0.05
         low, high = low - pad, high + pad
-        rounds = rounds_in(low, high, most)
         # One that is an end may lie beyond it by rounding.
-        return Axis(low, high, tuple(Tick(min(max((r - low) / (high - low), 0.0), 1.0), text) for r, text in rounds))
+        places = [(min(max((r - low) / (high - low), 0.0), 1.0), text) for r, text in rounds_in(low, high, most)]
+        return Axis(low, high, tuple(Tick(at, text) for at, text in places))
 
     def turned(self) -> Axis:
         """The same from its high end to its low one."""

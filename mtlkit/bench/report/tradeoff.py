@@ -39,7 +39,8 @@ _EDGE = 0.02
 class Point:
     """A variant in a plot of quality against cost; `number` where it is on a front, with the place of that number.
 
-    `beyond` is "▲" or "▼" with its quality where that is so far from the others' that it stands at the edge.
+    `beyond` is "▲" or "▼" with its quality where that is so far from the others' that it stands at the edge: before
+    the quality in the left half of the plot, after it in the right one.
     """
 
     style: str
@@ -125,7 +126,7 @@ def _plot(
             *places[name],
             found.row(name).variant.is_baseline,
             name in front,
-            _beyond(heights[name], _figure(found, qualities[name])),
+            _beyond(heights[name], places[name][0], _figure(found, qualities[name])),
             numbers[name] if name in front else None,
             *numbered.get(name, (0.0, 0.0)),
         )
@@ -167,8 +168,12 @@ def _figure(found: Findings, quality: float) -> str:
     return figure(quality, 2 if found.ranking.task is None else found.decimals(found.ranking.task))
 
 
-def _beyond(height: float, quality: str) -> str:
-    return "" if 0 <= height <= 1 else f"{'▼' if height < 0 else '▲'} {quality}"
+def _beyond(height: float, x: float, quality: str) -> str:
+    """What marks a point beyond the plot, and its quality on the side that has room."""
+    if 0 <= height <= 1:
+        return ""
+    mark = "▼" if height < 0 else "▲"
+    return f"{mark} {quality}" if x <= PLOT_WIDTH / 2 else f"{quality} {mark}"
 
 
 def _numbered(
