@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mtlkit.bench.findings import Findings
 from mtlkit.bench.report.answer import answered
-from mtlkit.bench.report.latex import latex
-from mtlkit.bench.report.markdown import markdown
-from mtlkit.bench.report.page import page
-from mtlkit.bench.report.tidy import csv
+from mtlkit.bench.report.latex import latex_of
+from mtlkit.bench.report.markdown import markdown_of
+from mtlkit.bench.report.page import page_of
+from mtlkit.bench.report.tidy import csv_of
 from mtlkit.bench.result import Result
 from mtlkit.writing import whole
 
@@ -33,10 +33,10 @@ def write_report(result: Result, out: Path) -> list[Path]:
     found = Findings.of(result)
     answer = answered(found)
     texts = {
-        "report.html": page(found, answer),
-        "report.md": markdown(found, answer),
-        "results.csv": csv(result),
-        "table.tex": latex(found),
+        "report.html": page_of(found, answer),
+        "report.md": markdown_of(found, answer),
+        "results.csv": csv_of(result),
+        "table.tex": latex_of(found),
     }
     for name, text in texts.items():
         with whole(out / name) as beside:

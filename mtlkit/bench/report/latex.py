@@ -1,6 +1,6 @@
 """The main table for a paper.
 
-latex(found)     # \\begin{tabular} with booktabs
+latex_of(found)     # \\begin{tabular} with booktabs
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LATIN = re.compile("[\x20-\x7eÀ-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ±−–≈↑↓
 _MOST_COLUMNS = 12
 
 
-def latex(found: Findings) -> str:
+def latex_of(found: Findings) -> str:
     """The table with booktabs, as several where there are many columns.
 
     Where names hold letters beyond those of Western Europe, compile it with LuaLaTeX or XeLaTeX.

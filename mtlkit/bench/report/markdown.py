@@ -1,6 +1,6 @@
 """The report as Markdown, for an issue or a wiki.
 
-    markdown(found, answer)
+    markdown_of(found, answer)
 
 Names are escaped so that Markdown shows them as they are.
 """
@@ -24,7 +24,7 @@ _BLOCK = re.compile(r"^(\d*)([-+=.)])(?=[-=\s]|$)")
 _ISOLATES = "\N{FIRST STRONG ISOLATE}\N{POP DIRECTIONAL ISOLATE}"  # around names, see `isolated`
 
 
-def markdown(found: Findings, answer: Answer) -> str:
+def markdown_of(found: Findings, answer: Answer) -> str:
     """The report as Markdown: the answer, what was compared, the tables, failures, and how to run it again."""
     result, columns = found.result, columns_of(found)
     heads = ["variant", *(f"{_md(column.name)} {_md(column.of)}".rstrip() for column in columns)]

@@ -1,6 +1,6 @@
 """The report's web page: what its templates are given.
 
-page(found, answered(found))      # "<!DOCTYPE html>..."
+page_of(found, answered(found))      # "<!DOCTYPE html>..."
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STRIPS = 6
 _SHORT = 28
 
 
-def page(found: Findings, answer: Answer) -> str:
+def page_of(found: Findings, answer: Answer) -> str:
     """The whole page.
 
     Raises:

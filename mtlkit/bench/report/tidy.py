@@ -1,13 +1,13 @@
 """Every figure as a row of a CSV, for a notebook.
 
-    csv(result)      # variant,trunk,sharing,balancer,task,seed,metric,value
+    csv_of(result)      # variant,trunk,sharing,balancer,task,seed,metric,value
 
 A text that a spreadsheet would run as a formula begins with an apostrophe.
 """
 
 from __future__ import annotations
 
-import csv as comma_separated
+import csv
 import io
 import math
 
@@ -16,13 +16,13 @@ from mtlkit.bench.result import Result
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def csv(result: Result) -> str:
+def csv_of(result: Result) -> str:
     """Every figure on test data as a row: variant, trunk, sharing, balancer, task, seed, metric, value.
 
     Of a baseline sharing and balancer are empty. A figure that is undefined is empty.
     """
     out = io.StringIO()
-    writer = comma_separated.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["variant", "trunk", "sharing", "balancer", "task", "seed", "metric", "value"])
     for run in result.runs:
         variant = result.variants[run.variant]
