@@ -161,6 +161,9 @@ def _limits(found: Findings) -> Iterator[str]:
         yield f"{len(result.failed)} of {counted(len(result.runs), 'run')} failed, and their figures are missing."
     if found.fewer:
         yield f"Not taken for the best, since others have more seeds: {_some(found.fewer)}."
+    if result.unwatched:
+        name, why = next(iter(result.unwatched.items()))
+        yield f"How the tasks' gradients agree under {isolated(name)} is not known, as that run failed: {isolated(why)}."
     if found.side_by_side > 1:
         yield f"Times were taken with up to {found.side_by_side} runs side by side, which slow one another."
 

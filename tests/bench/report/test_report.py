@@ -15,9 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from mtlkit.bench import run_bench
 from mtlkit.bench.report import write_report
 from mtlkit.bench.result import Result
 from mtlkit.errors import MtlkitError
@@ -221,19 +219,6 @@ def test_without_the_extra_nothing_is_written(
     with pytest.raises(MtlkitError, match="pip install"):
         write_report(made(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_bench_without_the_extra_ends_with_its_figures(
-    linear_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def absent(module: str, use: str) -> None:
-        raise MtlkitError(f"{use} needs {module}. pip install it")
-
-    monkeypatch.setattr("mtlkit.bench.statistics.bench_extra", absent)
-    console = Console(file=io.StringIO(), width=200)
-    run_bench(linear_file(), tmp_path / "out", None, None, console)
-    assert "No report: " in console.file.getvalue() and "pip install" in console.file.getvalue()
-    assert (tmp_path / "out" / "results.json").exists()
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
