@@ -29,7 +29,7 @@ from mtlkit.bench.statistics import (
     estimate,
     front,
 )
-from mtlkit.bench.wording import decimals_for, percent_decimals
+from mtlkit.bench.wording import decimals_for
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,17 @@ class Findings:
 
     @property
     def others_decimals(self) -> int:
-        """Those of how much better the best is: of a score, or in per cent."""
+        """Those of how much better the best is: of a score, in per cent, or in standard deviations."""
         if self.ranking.task is not None:
             return self.decimals(self.ranking.task)
-        return self.gain_decimals if self.by == "gain" else percent_decimals(self.others.values())
+        if self.by == "gain":
+            return self.gain_decimals
+        return max(1, decimals_for([Estimate(one.gain, one.half, one.seeds) for one in self.others.values()]))
+
+    @property
+    def others_unit(self) -> str:
+        """Its unit: that of a score, which has none, "%", or "SD"."""
+        return {"gain": "%", "score": "", "rank": "SD"}[self.by]
 
     def quality(self, row: Row) -> float | None:
         """What variants are ranked by: delta-m in per cent, the mean score of the one task, or the mean rank.

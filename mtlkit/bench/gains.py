@@ -3,7 +3,7 @@
     gain = relative_gain(scores, baseline, higher)      # delta-m of Maninis et al., by seed
     gain_over(gain)                                     # is it above 0? A `Difference`, with its interval and p
     gain_over(gain, relative_gain(others, baseline, higher))
-    gain_over(relative_difference(scores, others, higher))      # of two that have no baseline in common
+    gain_over(standard_difference(scores, others, higher))      # of two that have no baseline in common
 
 Scores are by task and seed. A gain that is undefined says why.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, variance
 
 from mtlkit.bench.statistics import ROUNDING, Difference, Scores, difference
 from mtlkit.errors import shown
@@ -84,14 +84,13 @@ def relative_gain(
     return Gain(by_seed, left_out, resolution=resolution)
 
 
-def relative_difference(
+def standard_difference(
     mine: Mapping[str, Scores], other: Mapping[str, Scores], higher: Mapping[str, bool | None]
 ) -> Gain:
-    """How much better one is than another relative to the size of both: the mean over tasks, by seed.
+    """How much better one is than another in standard deviations over seeds: the mean over tasks, by seed.
 
-    Of a task it is (M - O) / mean of |M| and |O| over seeds, with its sign turned where lower is better. Unlike a gain
-    over the other it is as large in both directions, it is defined where a score is 0, and in the mean over seeds no
-    task counts for more than 2.
+    Of a task it is (M - O) / s with its sign turned where lower is better, where s is the root of the mean of both
+    variances over seeds (Cohen's d). So tasks count alike, whatever their units and however near 0 their scores are.
 
     Args:
         mine, other: by task and seed.
@@ -102,19 +101,27 @@ def relative_difference(
     if not tasks:
         return Gain({}, left_out, _NO_DIRECTION)
     seeds = sorted(set.intersection(*({*side.get(task, {})} for task in tasks for side in (mine, other))))
-    if not seeds:
-        return Gain({}, left_out, "no common seed")
-    figures = {task: [abs(side[task][seed]) for seed in seeds for side in (mine, other)] for task in tasks}
-    if not all(math.isfinite(value) for values in figures.values() for value in values):
-        return Gain({}, left_out, "a figure is undefined")
-    sizes = {task: fmean(values) or 1.0 for task, values in figures.items()}  # of two that are 0 the difference is too
+    if len(seeds) < 2:
+        return Gain({}, left_out, "one seed is too few" if seeds else "no common seed")
+    scales: dict[str, float] = {}
+    resolutions = []
+    for task in tasks:
+        figures = [[side[task][seed] for seed in seeds] for side in (mine, other)]
+        size = max(abs(value) for values in figures for value in values)
+        if not math.isfinite(sum(map(sum, figures))):
+            return Gain({}, left_out, f"a score of {shown(task)} is undefined")
+        scales[task] = math.sqrt(fmean(map(variance, figures)))
+        if scales[task] <= ROUNDING * size:
+            if abs(fmean(figures[0]) - fmean(figures[1])) > ROUNDING * size:
+                return Gain({}, left_out, f"the scores of {shown(task)} do not vary over seeds")
+            scales[task] = math.inf  # of two that are the same the difference is 0
+        resolutions.append(ROUNDING * size / scales[task])
     signs = {task: 1 if higher[task] else -1 for task in tasks}
     by_seed = {
-        seed: fmean(signs[task] * (mine[task][seed] - other[task][seed]) / sizes[task] for task in tasks)
+        seed: fmean(signs[task] * (mine[task][seed] - other[task][seed]) / scales[task] for task in tasks)
         for seed in seeds
     }
-    resolution = ROUNDING * fmean(max(figures[task]) / sizes[task] for task in tasks)
-    return Gain(by_seed, left_out, resolution=resolution)
+    return Gain(by_seed, left_out, resolution=fmean(resolutions))
 
 
 def gain_over(mine: Gain, other: Gain | None = None) -> Difference:

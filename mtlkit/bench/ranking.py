@@ -8,7 +8,8 @@ Variants are ranked by their mean relative gain over training each task alone wh
 a weak baseline is no merit. Else by their scores where those of one task alone say which is better, and by their mean
 rank over tasks where several do. Ranks choose the best, but two variants are compared by their own scores alone: the
 distance of two ranks changes with every further variant (Benavoli, Corani and Mangili, JMLR 2016), and ranks that are
-the same in every seed do not spread, so that nothing could be shown of one that wins always.
+the same in every seed do not spread, so that nothing could be shown of one that wins always. Of scores in their own
+units a task whose errors are near 0 would count for most of the mean: so each is in standard deviations over seeds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mtlkit.bench.gains import Gain, gain_over, relative_difference
+from mtlkit.bench.gains import Gain, gain_over, standard_difference
 from mtlkit.bench.result import Result
 from mtlkit.bench.statistics import Difference, best, compare_chosen, difference, mean_rank
 
@@ -39,8 +40,8 @@ class Ranking:
         task: that of the score; None by gain and rank.
         ranks: the mean rank over tasks of each that has figures of every task in as many seeds as any.
         best: None where nothing can be ranked.
-        others: how much better it is than each other one, in gain, in score, or in the mean over tasks of relative
-            differences of scores.
+        others: how much better it is than each other one, in gain, in score, or in the mean over tasks of their
+            differences in standard deviations over seeds.
         why: why nothing can be ranked, or "".
     """
 
@@ -67,7 +68,8 @@ class Ranking:
             by, tops, versus = "rank", *_by_rank(names, ranks, scores, higher)
         if not tops:
             return Ranking(by, task, ranks, None, {}, _why(result, names, known))
-        others = compare_chosen([tops[0], *(name for name in names if name != tops[0])], versus)
+        ordered = [tops[0], *(name for name in names if name != tops[0])]
+        others = compare_chosen(ordered, versus, tasks=len(known) if by == "rank" else 1)
         return Ranking(by, task, ranks, tops[0], others)
 
 
@@ -88,10 +90,10 @@ def _by_rank(
     tied = [name for name in names if ranks.get(name) == lowest]
 
     def lead(name: str) -> float:
-        return fmean(relative_difference(scores[name], scores[tied[0]], higher).by_seed.values() or [0.0])
+        return fmean(standard_difference(scores[name], scores[tied[0]], higher).by_seed.values() or [0.0])
 
     tops = sorted(tied, key=lead, reverse=True) if len(tied) > 1 else tied
-    return tops, lambda mine, other: gain_over(relative_difference(scores[mine], scores[other], higher))
+    return tops, lambda mine, other: gain_over(standard_difference(scores[mine], scores[other], higher))
 
 
 def _ranks(names: Sequence[str], scores: Scores, higher: Directions) -> dict[str, float]:

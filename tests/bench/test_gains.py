@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlkit.bench.gains import Gain, gain_over, relative_difference, relative_gain
+from mtlkit.bench.gains import Gain, gain_over, relative_gain, standard_difference
 
 NAMES, TASKS = "ab", ("x", "y", "z")
 
@@ -91,27 +91,35 @@ def test_what_is_undefined_says_why_against_any() -> None:
     assert math.isclose(gain_over(known, Gain({1: 0.1})).gain, 0.1)
 
 
-@given(grids(0.0), directions, st.floats(0.01, 100))
-def test_a_relative_difference_is_as_large_in_both_directions_and_knows_no_scale(
-    grid: dict[str, dict[str, dict[int, float]]], higher: dict[str, bool], scale: float
+@given(grids(), directions, st.floats(0.01, 100), st.floats(-5, 5))
+def test_a_standard_difference_is_cohens_d_and_knows_no_unit(
+    grid: dict[str, dict[str, dict[int, float]]], higher: dict[str, bool], scale: float, more: float
 ) -> None:
     mine, other = grid["a"], grid["b"]
-    found = relative_difference(mine, other, higher)
-    assert relative_difference(other, mine, higher).by_seed == {s: pytest.approx(-v) for s, v in found.by_seed.items()}
-    assert abs(fmean(found.by_seed.values())) <= 2 + 1e-9
-    scaled = [{**side, "x": {s: scale * v for s, v in side["x"].items()}} for side in (mine, other)]
-    assert relative_difference(*scaled, higher).by_seed == pytest.approx(found.by_seed)
-    means = {name: {t: fmean(grid[name][t].values()) for t in TASKS} for name in "ab"}
-    wanted = fmean(
-        (-1) ** (not higher[t]) * 2 * (means["a"][t] - means["b"][t]) / ((means["a"][t] + means["b"][t]) or 1)
-        for t in TASKS
-    )
-    assert fmean(found.by_seed.values()) == pytest.approx(wanted, abs=1e-9)
+    found = standard_difference(mine, other, higher)
+    if found.why:
+        assert len(mine["x"]) < 2 or "do not vary" in found.why
+        return
+    back = standard_difference(other, mine, higher)
+    assert back.by_seed == {s: pytest.approx(-v) for s, v in found.by_seed.items()}
+    scaled = [{**side, "x": {s: scale * v + more for s, v in side["x"].items()}} for side in (mine, other)]
+    assert standard_difference(*scaled, higher).by_seed == pytest.approx(found.by_seed, rel=1e-4, abs=1e-6)
+    wanted = []
+    for task in TASKS:
+        first, second = (np.array([*side[task].values()]) for side in (mine, other))
+        d = (first.mean() - second.mean()) / (math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2) or 1)
+        wanted.append(d if higher[task] else -d)
+    assert fmean(found.by_seed.values()) == pytest.approx(fmean(wanted))
 
 
-def test_a_relative_difference_is_of_the_seeds_and_tasks_that_both_have() -> None:
-    mine = {"x": {0: 1.0, 1: 2.0, 2: 9.0}, "odd": {0: 1.0}}
-    assert relative_difference(mine, {"x": {0: 1.0, 1: 0.0}}, {"x": True, "odd": None}).by_seed == {0: 0.0, 1: 2.0}
-    assert relative_difference(mine, {"x": {7: 1.0}}, {"x": True}).why == "no common seed"
-    assert "undefined" in relative_difference(mine, {"x": {0: math.nan}}, {"x": True}).why
-    assert "direction" in relative_difference(mine, mine, {"odd": None}).why
+def test_a_standard_difference_is_of_the_seeds_and_tasks_that_both_have() -> None:
+    mine = {"x": {0: 1.0, 1: 3.0, 2: 9.0}, "odd": {0: 1.0}}
+    other = {"x": {0: 1.0, 1: 3.0}}
+    assert standard_difference(mine, other, {"x": True, "odd": None}).by_seed == {0: 0.0, 1: 0.0}
+    assert standard_difference(mine, {"x": {7: 1.0}}, {"x": True}).why == "no common seed"
+    assert standard_difference(mine, {"x": {0: 1.0}}, {"x": True}).why == "one seed is too few"
+    assert "undefined" in standard_difference(mine, {"x": {0: math.nan, 1: 1.0}}, {"x": True}).why
+    assert "direction" in standard_difference(mine, mine, {"odd": None}).why
+    still = {"x": {0: 1.0, 1: 1.0}}, {"x": {0: 2.0, 1: 2.0}}
+    assert "do not vary" in standard_difference(*still, {"x": True}).why
+    assert standard_difference(still[0], still[0], {"x": True}).by_seed == {0: 0.0, 1: 0.0}

@@ -106,8 +106,8 @@ def _against_others(found: Findings) -> Iterator[str]:
     if untested:
         yield f"{counted(len(untested), 'comparison')} could not be made: {untested[0]}."
     near = min(same or better or worse, key=lambda name: abs(found.others[name].gain))
-    unit = "" if found.by == "score" else "%"
-    yield f"Nearest: {_compared(found.others[near], found.best or '', near, found.others_decimals, unit)}."
+    words = _compared(found.others[near], found.best or "", near, found.others_decimals, found.others_unit)
+    yield f"Nearest: {words}."
 
 
 def _against_alone(found: Findings) -> Iterator[str]:
@@ -163,7 +163,7 @@ def _limits(found: Findings) -> Iterator[str]:
         yield f"Not taken for the best, since others have more seeds: {_some(found.fewer)}."
     if result.unwatched:
         name, why = next(iter(result.unwatched.items()))
-        yield f"How the tasks' gradients agree under {isolated(name)} is not known, as that run failed: {isolated(why)}."
+        yield f"The tasks' gradients under {isolated(name)} are not known, since that run failed: {isolated(why)}."
     if found.side_by_side > 1:
         yield f"Times were taken with up to {found.side_by_side} runs side by side, which slow one another."
 

@@ -58,8 +58,7 @@ def comparisons_of(found: Findings) -> list[Group]:
         return []
     groups = []
     if found.best is not None and found.others:
-        unit = 1 if found.by == "score" else 100
-        rows = _rows(found.others, found.others_decimals, unit)
+        rows = _rows(found.others, found.others_decimals, 100 if found.by == "gain" else 1)
         groups.append(Group(found.best, _OF.get(found.by, _measure(found, found.ranking.task or "")), rows, True))
     if found.alone:
         groups.append(Group("", "Δm, %", _rows(found.alone, percent_decimals(found.alone.values()), 100), True))
@@ -71,7 +70,7 @@ def comparisons_of(found: Findings) -> list[Group]:
     return groups
 
 
-_OF = {"gain": "Δm, %", "rank": "mean relative difference of scores, %"}
+_OF = {"gain": "Δm, %", "rank": "mean over tasks, in standard deviations over seeds"}
 
 
 def _measure(found: Findings, task: str) -> str:

@@ -29,7 +29,8 @@ METHOD = (
     "seeds as any.",
     "Variants are ranked by Δm where all have one trunk, else by their scores where those of only one task say which "
     "is better, else by mean rank. Two that are ranked by mean rank are compared by their scores all the same: by the "
-    "mean over tasks of (M − O) / mean of |M| and |O| over seeds, its sign turned where lower is better.",
+    "mean over tasks of (M − O) / s, its sign turned where lower is better, where s (SD) is the root of the mean of "
+    "both variances over seeds; the tables that give p are of as many tasks.",
     "Time is that of training steps without validation; that of a baseline is the sum over its tasks' models.",
 )
 

@@ -137,7 +137,7 @@ def _with_mark(found: Findings, row: Row, cell: Figure, by: str) -> Figure:
     name, best = row.variant.name, found.best
     if by != found.by or best is None or cell.mean == ABSENT:
         return cell
-    mark, title = _marked(found, found.others.get(name), best, name, found.others_decimals, "%")
+    mark, title = _marked(found, found.others.get(name), best, name, found.others_decimals, found.others_unit)
     return replace(cell, is_best=name == best, mark=mark, title=title)
 
 
