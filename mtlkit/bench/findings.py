@@ -185,8 +185,8 @@ class Findings:
 
     @property
     def others_unit(self) -> str:
-        """Its unit: that of a score, which has none, "%", or "SD"."""
-        return {"gain": "%", "score": "", "rank": "SD"}[self.by]
+        """Its unit: "" of a score, "%" of a gain, and "SD over seeds"."""
+        return {"gain": "%", "score": "", "rank": "SD over seeds"}[self.by]
 
     def quality(self, row: Row) -> float | None:
         """What variants are ranked by: delta-m in per cent, the mean score of the one task, or the mean rank.
