@@ -6,9 +6,7 @@
     found.rows[0].tasks["left"].estimate    # the mean over seeds and its interval
     found.alone["cnn/hard/sum"]             # the same against training each task alone
 
-The table, the report and its files all read it from here. Variants are ranked by their mean relative gain over training
-each task alone where all have the same trunk, else by their mean rank: a gain over a weak baseline is no merit. They
-are compared by what they are ranked by.
+The table, the report and its files all read it from here.
 """
 
 from __future__ import annotations
@@ -18,20 +16,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from mtlkit.bench.gains import Gain, gain_over, relative_gain
+from mtlkit.bench.ranking import Ranking
 from mtlkit.bench.result import Result, Run, Variant
 from mtlkit.bench.statistics import (
     Difference,
     Estimate,
-    Gain,
     best,
-    compare,
+    compare_chosen,
     corrected,
     difference,
     estimate,
     front,
-    mean_rank,
-    relative_gain,
 )
+from mtlkit.bench.wording import decimals_for
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,9 @@ class Cell:
     Attributes:
         by_seed: of the runs that finished.
         estimate: over these.
-        is_best: whether it has the best mean of all, baselines among them.
-        like_best: whether it was tested against the best, and no difference is shown.
-        versus: how much better the best is; None of the best itself and where no direction is better.
+        is_best: whether it has the best mean of all, baselines among them; several may share it.
+        like_best: whether it was tested against the first of the best, and no difference is shown.
+        versus: how much better that one is; None of itself and where no direction is better.
     """
 
     by_seed: dict[int, float]
@@ -93,18 +91,16 @@ class Findings:
     Attributes:
         result: that it is of.
         rows: of the variants, in the order of the bench file.
-        by: "gain" or "rank", by which variants are ranked.
-        best: the best of the variants that are no baselines.
-        others: how much better it is than each of these, in gain or rank by seed.
+        ranking: which variant is best, by what, and how much better it is than each other one.
         alone: how much better each of these is than training each task alone with its trunk, in gain by seed.
+        fewer: variants that have runs of fewer seeds than others, and so are ranked nowhere: a mean of few may be luck.
     """
 
     result: Result
     rows: list[Row]
-    by: str
-    best: str | None
-    others: dict[str, Difference]
+    ranking: Ranking
     alone: dict[str, Difference]
+    fewer: list[str]
 
     @staticmethod
     def of(result: Result) -> Findings:
@@ -116,32 +112,24 @@ class Findings:
         higher = {task: measure.higher_is_better for task, measure in result.measures.items()}
         scores = {name: {task: result.scores(name, task) for task in higher} for name in result.variants}
         cells = {task: _cells({name: scores[name][task] for name in scores}, higher[task]) for task in higher}
-        means = {task: {name: cell.estimate.mean for name, cell in found.items()} for task, found in cells.items()}
-        ranks = mean_rank(means, higher)
         gains = {name: _gain(result, name, scores, higher) for name in scores}
+        ranking = Ranking.of(result, scores, higher, gains)
         rows = [
             Row(
                 variant,
                 {task: cells[task][name] for task in higher},
                 gains[name],
                 _percent(variant, gains[name]),
-                ranks.get(name),
+                ranking.ranks.get(name),
                 _cost(variant, result.runs_of(name)),
                 len(result.runs_of(name)),
                 sum(run.variant == name for run in result.failed),
             )
             for name, variant in result.variants.items()
         ]
-        names = [variant.name for variant in result.compared]
-        same_trunk = len({variant.trunk for variant in result.variants.values()}) == 1
-        by = "gain" if same_trunk and any(gains[name].by_seed for name in names) else "rank"
-        first = _best_by_gain(names, gains) if by == "gain" else _best_by_rank(names, ranks, scores, higher)
-        qualities = {name: gain.by_seed for name, gain in gains.items()}
-        if by == "rank":
-            qualities = _ranks_by_seed([*ranks], scores, higher)
-        others = {} if first is None else compare({name: qualities.get(name, {}) for name in names}, first, higher=True)
-        alone = {name: gains[name] for name in names if result.baseline_of(name) is not None}
-        return Findings(result, rows, by, first, others, _against_zero(alone))
+        alone = [one.name for one in result.compared if result.baseline_of(one.name) is not None]
+        differences = corrected({name: gain_over(gains[name]) for name in alone})
+        return Findings(result, rows, ranking, differences, _fewer(result))
 
     @property
     def has_baselines(self) -> bool:
@@ -150,35 +138,101 @@ class Findings:
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.variant.name == name)
 
+    @property
+    def by(self) -> str:
+        return self.ranking.by
+
+    @property
+    def best(self) -> str | None:
+        return self.ranking.best
+
+    @property
+    def others(self) -> dict[str, Difference]:
+        return self.ranking.others
+
+    @property
+    def higher(self) -> bool:
+        """Whether more is better of what variants are ranked by."""
+        task = self.ranking.task
+        return self.by == "gain" or (task is not None and bool(self.result.measures[task].higher_is_better))
+
+    def best_of(self, task: str) -> list[Row]:
+        """Those with the best mean of a task; several where they tie."""
+        return [row for row in self.rows if row.tasks[task].is_best]
+
+    @property
+    def side_by_side(self) -> int:
+        """How many of the timed runs there were at the same time, at most."""
+        return max((run.jobs for run in self.result.runs if run.seconds is not None), default=1)
+
+    def decimals(self, task: str) -> int:
+        """Those that a task's figures are written with."""
+        return decimals_for([row.tasks[task].estimate for row in self.rows])
+
+    @property
+    def gain_decimals(self) -> int:
+        """Those of delta-m in per cent."""
+        return max(1, decimals_for([row.gain_percent for row in self.rows if row.gain_percent is not None]))
+
+    @property
+    def others_decimals(self) -> int:
+        """Those of how much better the best is: of a score, in per cent, or in standard deviations."""
+        if self.ranking.task is not None:
+            return self.decimals(self.ranking.task)
+        if self.by == "gain":
+            return self.gain_decimals
+        return max(1, decimals_for([Estimate(one.gain, one.half, one.seeds) for one in self.others.values()]))
+
+    @property
+    def others_unit(self) -> str:
+        """Its unit: "" of a score, "%" of a gain, and "SD over seeds"."""
+        return {"gain": "%", "score": "", "rank": "SD over seeds"}[self.by]
+
     def quality(self, row: Row) -> float | None:
-        """By which variants are ranked, more is better: delta-m in per cent, or the mean rank below 0."""
+        """What variants are ranked by: delta-m in per cent, the mean score of the one task, or the mean rank.
+
+        None of those that are ranked nowhere, since a figure is undefined or others have more seeds.
+        """
+        if row.variant.name in self.fewer:
+            return None
         if self.by == "gain":
             return None if row.gain_percent is None else row.gain_percent.mean
-        return None if row.rank is None else -row.rank
+        if self.ranking.task is None:
+            return row.rank
+        mean = row.tasks[self.ranking.task].estimate.mean
+        return mean if math.isfinite(mean) else None
 
     def ranked(self, rows: Iterable[Row]) -> list[Row]:
         """The best first; those of unknown quality last."""
-        return sorted(rows, key=lambda row: -math.inf if (q := self.quality(row)) is None else q, reverse=True)
+        return sorted(rows, key=lambda row: -math.inf if (q := self._signed(row)) is None else q, reverse=True)
 
     def front(self, cost: Mapping[str, float]) -> list[str]:
-        """The variants that no other beats in quality and this cost, the cheapest first."""
-        points = {name: (quality, cost[name]) for name in cost if (quality := self.quality(self.row(name))) is not None}
+        """The Pareto front of the variants in quality and this cost, the cheapest first."""
+        points = {name: (quality, cost[name]) for name in cost if (quality := self._signed(self.row(name))) is not None}
         return front(points)
+
+    def _signed(self, row: Row) -> float | None:
+        """Its quality, of which more is better."""
+        quality = self.quality(row)
+        return quality if quality is None or self.higher else -quality
 
 
 def _cells(scores: Mapping[str, dict[int, float]], higher: bool | None) -> dict[str, Cell]:
-    first = None if higher is None else best(scores, higher)
-    versus = {} if first is None or higher is None else compare(scores, first, higher)
+    top, versus = [] if higher is None else best(scores, higher), {}
+    if top:
+        names = [top[0], *(name for name in scores if name != top[0])]
+        versus = compare_chosen(names, lambda mine, other: difference(scores[mine], scores[other], bool(higher)))
+    alike = {name for name, one in versus.items() if one.p is not None and not one.shown and name not in top}
     return {
-        name: Cell(
-            by_seed,
-            estimate([*by_seed.values()]),
-            name == first,
-            name in versus and versus[name].p is not None and not versus[name].shown,
-            versus.get(name),
-        )
+        name: Cell(by_seed, estimate([*by_seed.values()]), name in top, name in alike, versus.get(name))
         for name, by_seed in scores.items()
     }
+
+
+def _fewer(result: Result) -> list[str]:
+    seeds = {one.name: len({run.seed for run in result.runs_of(one.name)}) for one in result.compared}
+    most = max(seeds.values(), default=0)
+    return [name for name, count in seeds.items() if 0 < count < most]
 
 
 def _gain(
@@ -196,48 +250,6 @@ def _percent(variant: Variant, gain: Gain) -> Estimate | None:
         return None
     found = estimate([100 * value for value in gain.by_seed.values()])
     return Estimate(0.0, None, found.seeds) if variant.is_baseline else found
-
-
-def _against_zero(gains: Mapping[str, Gain]) -> dict[str, Difference]:
-    found = {
-        name: difference(gain.by_seed, dict.fromkeys(gain.by_seed, 0.0), higher=True)
-        if gain.by_seed
-        else Difference(math.nan, None, None, "", 0, gain.why)
-        for name, gain in gains.items()
-    }
-    return corrected(found)
-
-
-def _best_by_gain(names: Sequence[str], gains: Mapping[str, Gain]) -> str | None:
-    return best({name: gains[name].by_seed for name in names}, higher=True)
-
-
-def _best_by_rank(
-    names: Sequence[str],
-    ranks: Mapping[str, float],
-    scores: Mapping[str, Mapping[str, Mapping[int, float]]],
-    higher: Mapping[str, bool | None],
-) -> str | None:
-    """The lowest mean rank; of those that share it, the one with the largest relative gain over the first of them."""
-    lowest = min((ranks[name] for name in names if name in ranks), default=math.inf)
-    tied = [name for name in names if ranks.get(name) == lowest]
-    if len(tied) < 2:
-        return tied[0] if tied else None
-    gains = {name: relative_gain(scores[name], scores[tied[0]], higher).by_seed.values() for name in tied}
-    return max(tied, key=lambda name: fmean(gains[name]) if gains[name] else 0.0)
-
-
-def _ranks_by_seed(
-    names: Sequence[str], scores: Mapping[str, Mapping[str, dict[int, float]]], higher: Mapping[str, bool | None]
-) -> dict[str, dict[int, float]]:
-    """The mean rank below 0, so that more is better, in each seed that all of them have."""
-    seeds = set.intersection(*({*by_seed} for name in names for by_seed in scores[name].values())) if names else set()
-    found: dict[str, dict[int, float]] = {name: {} for name in names}
-    for seed in sorted(seeds):
-        values = {task: {name: scores[name][task][seed] for name in names} for task in higher}
-        for name, rank in mean_rank(values, higher).items():
-            found[name][seed] = -rank
-    return found
 
 
 def _cost(variant: Variant, runs: Sequence[Run]) -> Cost:

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mtlkit.bench.findings import Findings, Row
-from mtlkit.bench.result import Measure, Result, Run, Variant
-from mtlkit.bench.wording import ABSENT, counted, decimals_for, estimated, short
+from mtlkit.bench.result import Result, Run, Variant
+from mtlkit.bench.wording import ABSENT, arrow, counted, estimated, short, title_of_run
 from mtlkit.errors import printable
 
 # Letters at most: of a name, of a task's title and of its column with its margin, of the gain, of costs and runs.
@@ -39,26 +39,21 @@ def print_table(result: Result, console: Console) -> None:
     console.print()
     console.print(_table(found, axes, tasks))
     for run in result.failed:
-        console.print(Text(f"{_title(run)} failed: {printable(run.failed or '')}"), soft_wrap=True)
+        console.print(Text(f"{title_of_run(run)} failed: {printable(run.failed or '')}"), soft_wrap=True)
     console.print(_legend(found, len(result.measures) - len(tasks)), highlight=False)
 
 
 def line(result: Result, run: Run) -> Text:
     """One run that ended: "cnn/mmoe, seed 0: left accuracy 0.989, right accuracy 0.984"."""
     if run.test is None:
-        return Text(f"{_title(run)}: failed: {printable(run.failed or '')}")
+        return Text(f"{title_of_run(run)}: failed: {printable(run.failed or '')}")
     figures = [
         f"{printable(task)} {measure.metric} {run.test[task][measure.metric]:.4g}"
         for task, measure in result.measures.items()
         if task in run.test
     ]
     more = [f"{len(figures) - _MAX_FIGURES} more"] * (len(figures) > _MAX_FIGURES)
-    return Text(f"{_title(run)}: " + ", ".join([*figures[:_MAX_FIGURES], *more]))
-
-
-def _title(run: Run) -> str:
-    task = "" if run.task is None else f", {printable(run.task)} alone"
-    return f"{printable(run.variant)}{task}, seed {run.seed}"
+    return Text(f"{title_of_run(run)}: " + ", ".join([*figures[:_MAX_FIGURES], *more]))
 
 
 def _axes(result: Result) -> list[str]:
@@ -88,7 +83,7 @@ def _table(found: Findings, axes: list[str], tasks: list[str]) -> Table:
     titles = ["Δm %"] * found.has_baselines + ["parameters", "ms\na step"] + ["runs"] * bool(found.result.failed)
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    decimals = {task: decimals_for([row.tasks[task].estimate for row in found.rows]) for task in tasks}
+    decimals = {task: found.decimals(task) for task in tasks}
     for row in found.rows:
         cells = [_named(row.variant, axis) for axis in axes] + _figures(found, row, decimals)
         table.add_row(*map(Text, cells))
@@ -101,7 +96,7 @@ def _figures(found: Findings, row: Row, decimals: dict[str, int]) -> list[str]:
         for task, d in decimals.items()
     ]
     if found.has_baselines:
-        cells.append(gain(row))
+        cells.append(_gain(row, found.gain_decimals))
     cells.append(f"{row.variant.parameters:,}")
     step = row.cost.seconds_per_step
     cells.append(ABSENT if step is None else f"{1000 * step:.2f}")
@@ -110,14 +105,11 @@ def _figures(found: Findings, row: Row, decimals: dict[str, int]) -> list[str]:
     return cells
 
 
-def gain(row: Row) -> str:
+def _gain(row: Row, decimals: int) -> str:
     """Delta-m in per cent."""
-    return ABSENT if row.gain_percent is None else estimated(row.gain_percent, 1, sign=not row.variant.is_baseline)
-
-
-def arrow(measure: Measure) -> str:
-    """Which direction is better."""
-    return {True: " ↑", False: " ↓", None: ""}[measure.higher_is_better]
+    if row.gain_percent is None:
+        return ABSENT
+    return estimated(row.gain_percent, decimals, sign=not row.variant.is_baseline)
 
 
 def _legend(found: Findings, more: int) -> str:

@@ -8,15 +8,27 @@ compared(found, "A", "B", 3)                # "A is better than B by 0.012 [0.00
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
+from mtlkit.bench.result import Measure, Run
 from mtlkit.bench.statistics import Difference, Estimate
 from mtlkit.errors import printable
 
 ABSENT = "–"
 _MAX_DECIMALS = 6
 _HUGE = 1e7
+
+
+def arrow(measure: Measure) -> str:
+    """Which direction is better: " ↑", " ↓", or "" where nobody knows."""
+    return {True: " ↑", False: " ↓", None: ""}[measure.higher_is_better]
+
+
+def title_of_run(run: Run) -> str:
+    """ "cnn/mmoe/upgrad, seed 0", "cnn/single, left alone, seed 0"."""
+    task = "" if run.task is None else f", {printable(run.task)} alone"
+    return f"{printable(run.variant)}{task}, seed {run.seed}"
 
 
 def short(name: str, letters: int) -> str:
@@ -80,6 +92,18 @@ def decimals_for(estimates: Sequence[Estimate]) -> int:
     return min(max(digits - 1 - math.floor(math.log10(middle)), 0), _MAX_DECIMALS)
 
 
+def percent_decimals(differences: Iterable[Difference]) -> int:
+    """The same of differences of shares, which are written in hundredths; at least 1."""
+    known = [one for one in differences if math.isfinite(one.gain)]
+    halves = [None if one.half is None else 100 * one.half for one in known]
+    return max(1, decimals_for([Estimate(100 * d.gain, half, d.seeds) for d, half in zip(known, halves, strict=True)]))
+
+
+def times(ratio: float) -> str:
+    """ "0.52 times", "1.0 times", "1,200 times"."""
+    return f"{ratio:.2g} times" if ratio < 0.95 else f"{ratio:,.{1 if ratio < 9.95 else 0}f} times"
+
+
 def figure(value: float | None, decimals: int, sign: bool = False) -> str:
     """With so many decimals; of what is too large or too small for that, the power of ten; a true minus."""
     if value is None or not math.isfinite(value):
@@ -112,12 +136,13 @@ def compared(found: Difference, first: str, second: str, decimals: int, unit: st
     unit = f" {unit}" if unit else ""
     p = probability(found.p) + (" by sign flips" if found.test == "sign flips" else "")
     if not found.shown:
-        by = f"{figure(gain, decimals, sign=True)}{unit}{_interval(gain, half, decimals)}"
+        by = f"{figure(gain, decimals, sign=True)}{unit} {interval(gain, half, decimals)}".rstrip()
         return f"no difference between {first} and {second} is shown: {by}, {p}"
     better, worse = (first, second) if gain > 0 else (second, first)
-    by = f"{figure(abs(gain), decimals)}{unit}{_interval(abs(gain), half, decimals)}"
+    by = f"{figure(abs(gain), decimals)}{unit} {interval(abs(gain), half, decimals)}".rstrip()
     return f"{better} is better than {worse} by {by}, {p}"
 
 
-def _interval(middle: float, half: float | None, decimals: int) -> str:
-    return "" if half is None else f" [{figure(middle - half, decimals)}, {figure(middle + half, decimals)}]"
+def interval(middle: float, half: float | None, decimals: int) -> str:
+    """ "[2.1, 4.1]", or "" where there is none."""
+    return "" if half is None else f"[{figure(middle - half, decimals)}, {figure(middle + half, decimals)}]"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -101,7 +102,7 @@ def made_result(
                 sharing,
                 balancer,
                 made_spec(tasks, sharing if sharing in SCHEMES else "hard"),
-                {"epochs": epochs},
+                {"epochs": epochs, "batch_size": 64, "accumulate": 1, "optimizer": {"type": "adam", "lr": 0.003}},
                 parameters=1000 * (3 if sharing is None else 1 + number),
                 flops=2e6 * (1 + number),
                 step_bytes=2**20 * (1 + number),
@@ -184,3 +185,36 @@ def _made_conflicts(tasks: Sequence[str], random: Random) -> Conflicts:
 @pytest.fixture
 def made() -> Callable[..., Result]:
     return made_result
+
+
+Scores = Mapping[str, Sequence[Sequence[float]]]
+
+
+def scored_result(scores: Scores, **arguments: Any) -> Result:
+    """A result with these scores on test data: by variant, task and seed."""
+    result = made_result(**arguments)
+    runs = []
+    for name, rows in scores.items():
+        for task, row in zip(result.measures, rows, strict=True):
+            metric = result.measures[task].metric
+            one = task if result.variants[name].is_baseline else None
+            runs += [Run(name, seed, one, test={task: {metric: value}}) for seed, value in enumerate(row)]
+    if any(not result.variants[name].is_baseline for name in scores):
+        runs = _joined(runs)
+    result.runs[:] = runs
+    result.variants = {name: one for name, one in result.variants.items() if name in scores}
+    return result
+
+
+def _joined(runs: list[Run]) -> list[Run]:
+    """The runs with all tasks of one variant and seed as one."""
+    joined: dict[tuple[str, int, str | None], Run] = {}
+    for run in runs:
+        key = run.variant, run.seed, run.task
+        joined[key] = replace(run, test={**(joined[key].test or {} if key in joined else {}), **(run.test or {})})
+    return [*joined.values()]
+
+
+@pytest.fixture
+def scored() -> Callable[..., Result]:
+    return scored_result

@@ -20,6 +20,7 @@ from mtlkit.bench.wording import (
     probability,
     short,
     size,
+    times,
 )
 
 
@@ -55,8 +56,15 @@ def test_sizes() -> None:
     values = (999, 63_100, 999_990, 1_250_000, 2e9, 0.05)
     assert [number(v) for v in values] == ["999", "63.1k", "1M", "1.25M", "2G", "0.05"]
     assert [size(v) for v in (12, 1.5e6)] == ["12 B", "1.5 MB"]
-    times = (0.00306, 1.5, 125, 3599.6, 12_000)
-    assert [duration(s) for s in times] == ["3.06 ms", "1.5 s", "2 min 05 s", "60 min 00 s", "3 h 20 min"]
+    seconds = (0.00306, 1.5, 125, 3599.6, 12_000)
+    assert [duration(s) for s in seconds] == ["3.06 ms", "1.5 s", "2 min 05 s", "60 min 00 s", "3 h 20 min"]
+    assert [times(r) for r in (0.333, 1.003, 12, 99.6, 1234.5)] == [
+        "0.33 times",
+        "1.0 times",
+        "12 times",
+        "100 times",
+        "1,234 times",
+    ]
     assert [counted(n, "seed") for n in (1, 2, 1000)] == ["1 seed", "2 seeds", "1,000 seeds"]
     assert [listed(list("abc"[:n])) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
     assert [probability(p) for p in (0.00001, 0.0123, 0.25)] == ["p < 0.001", "p = 0.012", "p = 0.25"]

@@ -31,7 +31,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """From its low end to its high one."""
+    """From its low end to its high one, or turned round."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Axis:
 
         Args:
             values: finite ones, at least one; above 0 where `log`.
-            most: about how many ticks.
+            most: how many ticks, at most.
             pad: free at each end, as a share of the range.
         """
         if log:
@@ -56,9 +56,16 @@ class Axis:
             ticks = tuple(Tick((math.log10(r) - low) / (high - low), number(r)) for r in rounds)
             return Axis(low, high, ticks, log=True)
         low, high = _fences(values)
-        pad = pad * (high - low) or 0.05 * abs(high) or 0.05
+        # Values that are all the same have a range all the same.
+        pad = pad * (high - low) if high > low else 0.05 * abs(high) or 0.05
         low, high = low - pad, high + pad
-        return Axis(low, high, tuple(Tick((r - low) / (high - low), text) for r, text in rounds_in(low, high, most)))
+        # One that is an end may lie beyond it by rounding.
+        places = [(min(max((r - low) / (high - low), 0.0), 1.0), text) for r, text in rounds_in(low, high, most)]
+        return Axis(low, high, tuple(Tick(at, text) for at, text in places))
+
+    def turned(self) -> Axis:
+        """The same from its high end to its low one."""
+        return Axis(self.high, self.low, tuple(Tick(1 - tick.at, tick.label) for tick in self.ticks), self.log)
 
     def at(self, value: float) -> float:
         """Where a value stands: in 0 to 1 where the axis holds it."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mtlkit.bench.charts import PLOT_HEIGHT, PLOT_WIDTH
 from mtlkit.bench.findings import Cost, Findings
-from mtlkit.bench.scale import Axis, Tick
-from mtlkit.bench.wording import duration, figure, number, size
+from mtlkit.bench.report.axis import Axis, Tick
+from mtlkit.bench.report.panel import PLOT_HEIGHT, PLOT_WIDTH
+from mtlkit.bench.wording import duration, figure, isolated, number, size
 from mtlkit.errors import printable
 
 # Where a number may stand beside its point, the nearest first.
@@ -31,11 +31,17 @@ _PLACES = (
     (24, -9),
     (-24, -9),
 )
+# Where what is beyond the plot stands, from its edge.
+_EDGE = 0.02
 
 
 @dataclass(frozen=True)
 class Point:
-    """A variant in a plot of quality against cost; `number` where it is on a front, with the place of that number."""
+    """A variant in a plot of quality against cost; `number` where it is on a front, with the place of that number.
+
+    `beyond` is "▲" or "▼" with its quality where that is so far from the others' that it stands at the edge: before
+    the quality in the left half of the plot, after it in the right one.
+    """
 
     style: str
     title: str
@@ -43,6 +49,7 @@ class Point:
     y: float
     is_baseline: bool
     on_front: bool
+    beyond: str
     number: int | None = None
     number_x: float = 0.0
     number_y: float = 0.0
@@ -57,6 +64,11 @@ class Plot:
     y: tuple[Tick, ...]
     points: list[Point]
     front: str
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a point stands at the edge because it is beyond."""
+        return any(point.beyond for point in self.points)
 
 
 _COSTS: tuple[tuple[str, Callable[[Cost], float | None], Callable[[float], str]], ...] = (
@@ -100,20 +112,21 @@ def _plot(
 ) -> Plot:
     qualities = {name: quality for name in costs if (quality := found.quality(found.row(name))) is not None}
     x, y = Axis.of([*costs.values()], 5, pad=0.08, log=True), Axis.of([*qualities.values()], 5, pad=0.12)
-    if found.by == "rank":
-        y = Axis(y.low, y.high, tuple(Tick(tick.at, tick.label.lstrip("−")) for tick in y.ticks))
+    y = y if found.higher else y.turned()
+    heights = {name: y.at(quality) for name, quality in qualities.items()}
     places = {
-        name: (PLOT_WIDTH * x.at(costs[name]), PLOT_HEIGHT * (1 - min(max(y.at(qualities[name]), 0.01), 0.99)))
+        name: (PLOT_WIDTH * x.at(costs[name]), PLOT_HEIGHT * (1 - min(max(heights[name], _EDGE), 1 - _EDGE)))
         for name in costs
     }
     numbered = _numbered({name: places[name] for name in front}, [*places.values()])
     points = [
         Point(
             styles[name],
-            f"{printable(name)}: {_quality(found, qualities[name])}, {text(costs[name])}",
+            f"{printable(name)}: {_quality(found)} {_figure(found, qualities[name])}, {text(costs[name])}",
             *places[name],
             found.row(name).variant.is_baseline,
             name in front,
+            _beyond(heights[name], places[name][0], _figure(found, qualities[name])),
             numbers[name] if name in front else None,
             *numbered.get(name, (0.0, 0.0)),
         )
@@ -124,8 +137,43 @@ def _plot(
     return Plot(what, x.ticks, y.ticks, points, f"M{start[0]:.1f} {start[1]:.1f}{''.join(steps)}H{PLOT_WIDTH}")
 
 
-def _quality(found: Findings, quality: float) -> str:
-    return f"Δm {figure(quality, 1, sign=True)} %" if found.by == "gain" else f"mean rank {figure(-quality, 2)}"
+def quality_name(found: Findings) -> str:
+    """What stands at the axis of quality."""
+    return "Δm, %" if found.by == "gain" else _quality(found).capitalize() if found.by == "rank" else _quality(found)
+
+
+def quality_note(found: Findings) -> str:
+    """What quality is, and why."""
+    several = found.has_baselines and len({row.variant.trunk for row in found.rows}) > 1
+    why = ": with several trunks Δm has several baselines" if several else ""
+    note = {
+        "gain": "Quality is Δm, the mean relative gain over training each task alone.",
+        "score": f"Quality is the mean {_quality(found)}.",
+        "rank": f"Quality is the mean rank over tasks, 1 the best{why}.",
+    }[found.by]
+    jobs = found.side_by_side
+    return note + (f" Times were taken with up to {jobs} runs side by side." if jobs > 1 else "")
+
+
+def _quality(found: Findings) -> str:
+    task = found.ranking.task
+    if task is None:
+        return "Δm" if found.by == "gain" else "mean rank"
+    return f"{found.result.measures[task].metric} of {isolated(task)}"
+
+
+def _figure(found: Findings, quality: float) -> str:
+    if found.by == "gain":
+        return f"{figure(quality, found.gain_decimals, sign=True)} %"
+    return figure(quality, 2 if found.ranking.task is None else found.decimals(found.ranking.task))
+
+
+def _beyond(height: float, x: float, quality: str) -> str:
+    """What marks a point beyond the plot, and its quality on the side that has room."""
+    if 0 <= height <= 1:
+        return ""
+    mark = "▼" if height < 0 else "▲"
+    return f"{mark} {quality}" if x <= PLOT_WIDTH / 2 else f"{quality} {mark}"
 
 
 def _numbered(

@@ -3,7 +3,7 @@
     answer = answered(found)
     answer.headline      # "cnn/mmoe/upgrad is the best of 9 variants: +3.1 ± 0.9 % over training each task alone"
     answer.points        # "It is shown to be better than 5 of the 8 others. ...", ...
-    answer.tasks         # "left: cnn/mmoe/upgrad is best, accuracy 0.989 ± 0.003. ...", ...
+    answer.tasks         # "left: cnn/mmoe/upgrad has the highest mean, accuracy 0.989 ± 0.003; ...", ...
 
 What is not shown is said as plainly as what is.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from mtlkit.bench.findings import Findings, Row
 from mtlkit.bench.statistics import Difference
-from mtlkit.bench.wording import compared, counted, decimals_for, estimated, figure, isolated, listed
+from mtlkit.bench.wording import compared, counted, estimated, figure, isolated, listed, times
 
 _FEW_SEEDS = 5
 _MOST_NAMES = 4
@@ -37,37 +37,42 @@ def answered(found: Findings) -> Answer:
 
 
 def _headline(found: Findings) -> str:
-    number = len(found.result.compared)
     if found.best is None:
-        whys = {row.gain.why for row in found.rows if not row.variant.is_baseline and row.gain.why}
-        why = next(iter(whys), "no run gave figures of every task") if number else "no variant is compared"
-        return f"Nothing can be ranked: {why}"
-    row = found.row(found.best)
-    name = isolated(found.best)
-    clear = all(one.shown and one.gain > 0 for one in found.others.values())
-    first = f"{name} is the best of {number} variants" if clear else f"{name} leads {number} variants, no clear best"
-    first = first if number > 1 else name
-    if found.by == "gain" and row.gain_percent is not None:
-        return f"{first}: {estimated(row.gain_percent, 1, sign=True)} % over training each task alone"
-    return f"{first}: mean rank {figure(row.rank, 2)} of {len(found.rows)}" if number > 1 else first
+        return f"Nothing can be ranked: {found.ranking.why}"
+    number, name, row = len(found.result.compared), isolated(found.best), found.row(found.best)
+    if number == 1:
+        if found.by != "gain":
+            return f"{name} is the one variant, with no other to compare it with"
+        first = f"{name}, the one variant"
+    elif all(one.shown and one.gain > 0 for one in found.others.values()):
+        first = f"{name} is the best of {number} variants"
+    else:
+        first = f"{name} leads {number} variants, no clear best"
+    if row.gain_percent is not None and found.by == "gain":
+        return f"{first}: {estimated(row.gain_percent, found.gain_decimals, sign=True)} % over training each task alone"
+    if found.ranking.task is not None:
+        return f"{first}: {_figure(row, found, found.ranking.task)}"
+    return f"{first}: mean rank {figure(row.rank, 2)} of {len(found.ranking.ranks)}"
 
 
 def _by_task(found: Findings) -> Iterator[str]:
-    """Who is best where: a mean over tasks hides it."""
+    """Who has the best mean where: a mean over tasks hides it."""
     tasks: dict[str, list[str]] = {}
     for task in found.result.measures:
-        for row in found.rows:
-            if row.tasks[task].is_best:
-                tasks.setdefault(row.variant.name, []).append(task)
+        for row in found.best_of(task):
+            tasks.setdefault(row.variant.name, []).append(task)
     if found.best is None or len(found.rows) < 2 or len(found.result.measures) < 2:
         return
-    if [*tasks] == [found.best]:
-        yield "It is best in every task."
+    mine = tasks.get(found.best, [])
+    others = {task for name, its in tasks.items() if name != found.best for task in its}
+    if others <= {*mine}:
+        also = f", in {_tasks([task for task in mine if task in others])} together with others" if others else ""
+        yield f"It has the best mean in every task{also}."
         return
     most = sorted(tasks, key=lambda name: -len(tasks[name]))
     words = [f"{isolated(name)} in {_tasks(tasks[name])}" for name in most[:_MOST_NAMES]]
     words += [f"{len(most) - _MOST_NAMES} more in the rest"] * (len(most) > _MOST_NAMES)
-    yield f"It is not best in every task: {listed(words)}."
+    yield f"It does not have the best mean in every task: {listed(words)}."
 
 
 def _tasks(tasks: list[str]) -> str:
@@ -75,7 +80,7 @@ def _tasks(tasks: list[str]) -> str:
 
 
 def _against_others(found: Findings) -> Iterator[str]:
-    if not found.others:
+    if not found.others or found.result.seeds == 1:
         return
     better = [name for name, one in found.others.items() if one.shown and one.gain > 0]
     worse = [name for name, one in found.others.items() if one.shown and one.gain < 0]
@@ -85,22 +90,24 @@ def _against_others(found: Findings) -> Iterator[str]:
     if not better and not same and not worse:
         yield f"No difference can be tested: {untested[0]}."
         return
+    where = "" if found.by == "score" else " in the mean over tasks"
     if better:
         whole = "the other variant" if count == 1 else f"all {count} others"
         whom = whole if len(better) == count else f"{len(better)} of the {count} others"
-        yield f"It is shown to be better than {whom} in the mean over tasks."
+        yield f"It is shown to be better than {whom}{where}."
     else:
         whom = "the other variant" if count == 1 else f"any of the {count} others"
-        yield f"It is not shown to be better than {whom} in the mean over tasks."
+        yield f"It is not shown to be better than {whom}{where}."
     if worse:
-        yield f"It is shown to be worse by seed than {_some(worse)}, which its means hide."
+        though = "though its mean rank is better" if found.by == "rank" else "on the seeds that both have"
+        yield f"By the size of its scores it is shown to be worse than {_some(worse)}, {though}."
     if same and better:
         yield f"It is not shown to differ from {_some(same)}."
     if untested:
         yield f"{counted(len(untested), 'comparison')} could not be made: {untested[0]}."
     near = min(same or better or worse, key=lambda name: abs(found.others[name].gain))
-    decimals, unit = (1, "%") if found.by == "gain" else (2, "ranks")
-    yield f"Nearest: {_compared(found.others[near], found.best or '', near, decimals, unit)}."
+    words = _compared(found.others[near], found.best or "", near, found.others_decimals, found.others_unit)
+    yield f"Nearest: {words}."
 
 
 def _against_alone(found: Findings) -> Iterator[str]:
@@ -109,6 +116,8 @@ def _against_alone(found: Findings) -> Iterator[str]:
             yield "No task was trained alone, so that nothing says whether sharing helps."
         return
     tested = {name: one for name, one in found.alone.items() if one.p is not None}
+    if found.result.seeds == 1 and not tested:
+        return
     if not tested:
         yield f"Against training each task alone nothing can be tested: {next(iter(found.alone.values())).why}."
         return
@@ -128,49 +137,66 @@ def _cost(found: Findings) -> Iterator[str]:
     if found.best is None or alone is None:
         return
     mine, other = found.row(found.best).cost, found.row(alone).cost
-    ratios = [f"{mine.parameters / other.parameters:.2g} times the parameters"] if other.parameters else []
+    ratios = [f"{times(mine.parameters / other.parameters)} the parameters"] if other.parameters else []
     if mine.seconds and other.seconds:
-        ratios.append(f"{mine.seconds / other.seconds:.2g} times the training time")
+        ratios.append(f"{times(mine.seconds / other.seconds)} the training time")
     if ratios:
         yield f"{isolated(found.best)} takes {listed(ratios)} of training each task alone."
 
 
 def _limits(found: Findings) -> Iterator[str]:
     result = found.result
-    if 1 < result.seeds < _FEW_SEEDS:
-        yield f"{counted(result.seeds, 'seed')} show large differences only; more seeds may show smaller ones."
+    if result.seeds == 1:
+        yield "One seed: no difference can be shown."
+    elif result.seeds < _FEW_SEEDS:
+        more = f", all the more among {number} variants" if (number := len(result.compared)) > _FEW_SEEDS else ""
+        yield f"{counted(result.seeds, 'seed')} show large differences only{more}; more seeds may show smaller ones."
     left_out = [task for task, measure in result.measures.items() if measure.higher_is_better is None]
     if left_out:
         yield f"Left out of gains and ranks, since nobody knows which direction is better: {_some(left_out)}."
-    unknown = [row.variant.name for row in found.rows if row.gain.why and not row.variant.is_baseline]
+    unknown = [row for row in found.rows if row.gain.why and row.finished and not row.variant.is_baseline]
     if unknown and found.has_baselines:
-        yield f"Δm is undefined for {_some(unknown)}: {found.row(unknown[0]).gain.why}."
+        yield f"Δm is undefined for {_some([row.variant.name for row in unknown])}: {unknown[0].gain.why}."
     if result.failed:
         yield f"{len(result.failed)} of {counted(len(result.runs), 'run')} failed, and their figures are missing."
+    if found.fewer:
+        yield f"Not taken for the best, since others have more seeds: {_some(found.fewer)}."
+    if result.unwatched:
+        name, why = next(iter(result.unwatched.items()))
+        yield f"The tasks' gradients under {isolated(name)} are not known, since that run failed: {isolated(why)}."
+    if found.side_by_side > 1:
+        yield f"Times were taken with up to {found.side_by_side} runs side by side, which slow one another."
 
 
 def _of_task(found: Findings, task: str) -> str:
     measure, name = found.result.measures[task], isolated(task)
-    rows = {row.variant.name: row for row in found.rows}
-    best = next((row for row in found.rows if row.tasks[task].is_best), None)
-    if best is None:
+    tops = found.best_of(task)
+    if not tops:
         unknown = measure.higher_is_better is None
         why = "which direction is better is not known" if unknown else "no variant has a figure"
         return f"{name}: {why}."
-    decimals = decimals_for([row.tasks[task].estimate for row in rows.values()])
-    words = [f"{name}: {isolated(best.variant.name)} is best, {measure.metric} {_estimated(best, task, decimals)}"]
-    same = sum(row.tasks[task].like_best for row in rows.values())
+    first, others = tops[0], [row.tasks[task].versus for row in found.rows]
+    versus = [one for one in others if one is not None]
+    value = _figure(first, found, task)
+    if versus and all(one.shown for one in versus):
+        words = [f"{name}: {isolated(first.variant.name)} is best, {value}"]
+    else:
+        have = "has" if len(tops) == 1 else "have"
+        mean = "highest" if measure.higher_is_better else "lowest"
+        words = [f"{name}: {_some([row.variant.name for row in tops])} {have} the {mean} mean, {value}"]
+    same = sum(row.tasks[task].like_best for row in found.rows)
     if same:
         words.append(f"{counted(same, 'other')} {'is' if same == 1 else 'are'} not shown to differ")
-    alone = found.result.baseline_of(best.variant.name)
-    versus = rows[alone].tasks[task].versus if alone is not None and alone != best.variant.name else None
-    if versus is not None and alone is not None:
-        words.append(_compared(versus, best.variant.name, alone, decimals, ""))
+    alone = found.result.baseline_of(first.variant.name)
+    over = None if alone is None else found.row(alone).tasks[task].versus
+    if over is not None and over.p is not None and alone is not None:
+        words.append(_compared(over, first.variant.name, alone, found.decimals(task), ""))
     return "; ".join(words) + "."
 
 
-def _estimated(row: Row, task: str, decimals: int) -> str:
-    return estimated(row.tasks[task].estimate, decimals)
+def _figure(row: Row, found: Findings, task: str) -> str:
+    """ "accuracy 0.989 ± 0.003"."""
+    return f"{found.result.measures[task].metric} {estimated(row.tasks[task].estimate, found.decimals(task))}"
 
 
 def _compared(one: Difference, first: str, second: str, decimals: int, unit: str) -> str:

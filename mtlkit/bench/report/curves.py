@@ -1,9 +1,6 @@
-"""The geometry of the report's charts: numbers and texts, which its templates draw.
+"""Learning curves: numbers and texts, which the templates draw.
 
-    styles = styles_of(found)             # {"cnn/hard/sum": "s0", "cnn/single": "b0", ...}: classes of CSS
-    curves(found, "left", styles)         # a panel: how each variant learned
-
-Of many variants those of the best quality have colours, and the others are grey: nobody tells forty colours apart.
+curves(found, "left", styles_of(found))      # a panel: how each variant learned the task
 """
 
 from __future__ import annotations
@@ -14,36 +11,18 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mtlkit.bench.findings import Findings
+from mtlkit.bench.report.axis import Axis, Tick, rounds_in
+from mtlkit.bench.report.panel import PLOT_HEIGHT, PLOT_WIDTH
+from mtlkit.bench.report.styles import QUIET
 from mtlkit.bench.result import Run
-from mtlkit.bench.scale import Axis, Tick
 from mtlkit.bench.wording import figure
 from mtlkit.errors import printable
-
-WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 38
-"""The panels' size, and what ticks and titles of axes take of it, in pixels of SVG."""
-PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-COLOURED, DASHED = 6, 3
-"""At most so many variants have colours, and so many baselines dashes."""
-QUIET = "q"
 
 _MOST_EPOCHS = 120  # of a line; more are more than pixels
 
 
-def styles_of(found: Findings) -> dict[str, str]:
-    """The CSS class of each variant: "s0" to "s5" of those that have colours, "b0" to "b2" of baselines, else "q"."""
-    compared = [row for row in found.rows if not row.variant.is_baseline]
-    shown = {row.variant.name for row in found.ranked(compared)[:COLOURED]}
-    coloured = [row.variant.name for row in compared if row.variant.name in shown]
-    dashed = [row.variant.name for row in found.rows if row.variant.is_baseline][:DASHED]
-    styles = dict.fromkeys((row.variant.name for row in found.rows), QUIET)
-    styles |= {name: f"s{index}" for index, name in enumerate(coloured)}
-    return styles | {name: f"b{index}" for index, name in enumerate(dashed)}
-
-
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A variant's learning curve: paths of its mean over seeds, and of the band from the lowest to the highest."""
 
     style: str
@@ -60,7 +39,7 @@ class Panel:
     what: str
     x: tuple[Tick, ...]
     y: tuple[Tick, ...]
-    lines: list[Line]
+    lines: list[Curve]
 
 
 def curves(found: Findings, task: str, styles: Mapping[str, str]) -> Panel | None:
@@ -77,14 +56,14 @@ def curves(found: Findings, task: str, styles: Mapping[str, str]) -> Panel | Non
     y = Axis.of([v for e, v in every if e > last // 4] or [v for _, v in every], 5)
     first = min(epoch for epochs in series.values() for epoch in epochs)
     x = Axis(first - 0.02 * (last - first) - 0.2, last + 0.02 * (last - first) + 0.2, ())
-    rounds = Axis.of([first, last], 6, pad=0).ticks if last > first else ()
-    ticks = [Tick(x.at(float(tick.label.replace(",", ""))), tick.label) for tick in rounds if "." not in tick.label]
+    rounds = [value for value, _ in rounds_in(first, last, 6)] if last > first else [first]
+    ticks = tuple(Tick(x.at(epoch), figure(epoch, 0)) for epoch in rounds if epoch == round(epoch))
     lines = [
-        _line(printable(name), styles[name], epochs, x, y)
+        _curve(printable(name), styles[name], epochs, x, y)
         # Grey ones below, baselines above all.
         for name, epochs in sorted(series.items(), key=lambda one: "qsb".index(styles[one[0]][0]))
     ]
-    return Panel(task, metric, tuple(ticks or [Tick(x.at(first), str(first))]), y.ticks, lines)
+    return Panel(task, metric, ticks, y.ticks, lines)
 
 
 def _by_epoch(runs: Sequence[Run], task: str, metric: str) -> dict[int, list[float]]:
@@ -100,7 +79,7 @@ def _by_epoch(runs: Sequence[Run], task: str, metric: str) -> dict[int, list[flo
     return {epoch: found[epoch] for index, epoch in enumerate(every) if index % step == 0 or epoch == every[-1]}
 
 
-def _line(name: str, style: str, epochs: Mapping[int, list[float]], x: Axis, y: Axis) -> Line:
+def _curve(name: str, style: str, epochs: Mapping[int, list[float]], x: Axis, y: Axis) -> Curve:
     def place(epoch: int, value: float) -> str:
         # What is far outside would be a number of many digits; it is cut off anyway.
         return f"{PLOT_WIDTH * x.at(epoch):.1f} {PLOT_HEIGHT * (1 - min(max(y.at(value), -9.0), 9.0)):.1f}"
@@ -115,7 +94,7 @@ def _line(name: str, style: str, epochs: Mapping[int, list[float]], x: Axis, y: 
             edge += [place(epoch, min(epochs[epoch])) for epoch in reversed(piece)]
             band.append("M" + "L".join(edge) + "Z")
     last = fmean([*epochs.values()][-1])
-    return Line(style, f"{name}: {figure(last, 4)} at the end", "".join(path), "".join(band))
+    return Curve(style, f"{name}: {figure(last, 4)} at the end", "".join(path), "".join(band))
 
 
 def _pieces(epochs: Mapping[int, list[float]]) -> Iterator[list[int]]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtlkit.bench.findings import Cell, Findings
-from mtlkit.bench.scale import Axis, Tick
-from mtlkit.bench.wording import ABSENT, decimals_for, estimated, figure
+from mtlkit.bench.report.axis import Axis, Tick
+from mtlkit.bench.wording import ABSENT, estimated, figure
 
 FEW_TASKS = 3
 """Of no more tasks the strips are wide, and have room for more ticks."""
@@ -23,7 +23,8 @@ class Strip:
     """A variant's scores of one task, as places in per cent of the strip's width.
 
     `mean` is None where it is unknown, `low` and `high` where there is no interval, `alone` where there is no baseline.
-    `beyond` is "‹" or "›" where the mean is outside of the strip.
+    `beyond` is "‹" or "›" with the mean where that is outside of the strip. `cut` holds "‹" and "›" where an end of the
+    interval or a seed is, of which the title tells.
     """
 
     mean: float | None
@@ -32,6 +33,7 @@ class Strip:
     seeds: list[float]
     alone: float | None
     beyond: str
+    cut: str
     title: str
 
 
@@ -40,10 +42,10 @@ def strips(found: Findings, task: str) -> tuple[tuple[Tick, ...], dict[str, Stri
     cells = {row.variant.name: row.tasks[task] for row in found.rows}
     values = [value for cell in cells.values() for value in cell.by_seed.values() if math.isfinite(value)]
     if not values:
-        return (), {name: Strip(None, None, None, [], None, "", "no figure") for name in cells}
+        return (), {name: Strip(None, None, None, [], None, "", "", "no figure") for name in cells}
     ticks = 3 if len(found.result.measures) <= FEW_TASKS else 2
     axis = _strip_axis(values, [cell for cell in cells.values() if math.isfinite(cell.estimate.mean)], ticks)
-    decimals = decimals_for([cell.estimate for cell in cells.values()])
+    decimals = found.decimals(task)
     drawn = {}
     for name, cell in cells.items():
         alone = found.result.baseline_of(name)
@@ -67,10 +69,16 @@ def _strip(cell: Cell, axis: Axis, decimals: int, alone: float) -> Strip:
 
     base = place(alone) if math.isfinite(alone) and axis.within(alone) else None
     title = estimated(cell.estimate, decimals) + (f", alone {figure(alone, decimals)}" if math.isfinite(alone) else "")
-    seeds = [place(value) for value in cell.by_seed.values() if math.isfinite(value) and axis.within(value)]
+    known = [value for value in cell.by_seed.values() if math.isfinite(value)]
+    seeds = [place(value) for value in known if axis.within(value)]
     mean, half = cell.estimate.mean, cell.estimate.half
     if not math.isfinite(mean):
-        return Strip(None, None, None, seeds, base, "", title if cell.by_seed else ABSENT)
-    beyond = "" if axis.within(mean) else "‹" if mean < axis.low else "›"
-    low, high = (None, None) if half is None else (place(mean - half), place(mean + half))
-    return Strip(place(mean), low, high, seeds, base, beyond, title)
+        return Strip(None, None, None, seeds, base, "", "", title if cell.by_seed else ABSENT)
+    ends = [] if half is None else [mean - half, mean + half]
+    cut = "‹" * (min([*known, *ends]) < axis.low) + "›" * (max([*known, *ends]) > axis.high)
+    if cut:
+        title += f", seeds from {figure(min(known), decimals)} to {figure(max(known), decimals)}"
+    text = figure(mean, decimals)
+    beyond = "" if axis.within(mean) else f"‹ {text}" if mean < axis.low else f"{text} ›"
+    low, high = map(place, ends) if ends else (None, None)
+    return Strip(place(mean), low, high, seeds, base, beyond, cut, title)

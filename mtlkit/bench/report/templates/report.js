@@ -22,4 +22,9 @@ for (const table of document.querySelectorAll("table[data-sort]")) {
   });
 }
 // On paper there is nothing to click.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(one => one.open = true));
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  opened.forEach(one => one.open = true);
+});
+addEventListener("afterprint", () => opened.forEach(one => one.open = false));

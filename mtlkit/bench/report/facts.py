@@ -1,0 +1,99 @@
+"""What a report says besides figures: what was compared on what, where it came from, how it was computed.
+
+facts_of(result)[0]      # ("Data", "digits (train = 1000)")
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mtlkit.bench.result import RULE, Result
+from mtlkit.bench.wording import arrow, counted, isolated, listed
+from mtlkit.errors import printable, shown
+
+METHOD = (
+    "Intervals are those of 95 % by Student's t over seeds; of one seed there is none.",
+    "Two variants are compared by the differences of their scores on the same seeds, in a two-sided paired t-test. "
+    "Where the differences do not spread, or 8 or more are not normal (Shapiro and Wilk, p < 0.01), all flips of their "
+    "signs are compared instead; of n seeds that p is at least 2 / 2ⁿ.",
+    "The best was chosen by the figures that it is compared by, and of many that are all alike the best seems better "
+    "than most. Its p is therefore the share of 10,000 tables of as many alike with as many seeds, drawn from one "
+    "normal distribution, whose best leads another by as small a p (single-step minP, Westfall and Young 1993): in a "
+    "task of all variants, over tasks of all but the baselines. p of comparisons with training each task alone is "
+    "corrected for their number by Holm. A difference is shown where p < 0.05.",
+    "Δm is the mean over tasks of (M − B) / |mean of B over seeds|, its sign turned where lower is better, by seed; B "
+    "is the score of the task trained alone with the same trunk (Maninis et al. 2019, Vandenhende et al. 2021). It is "
+    "undefined where B is 0 or changes its sign.",
+    "The mean rank is over tasks, 1 the best and ties averaged, of all variants with figures of every task in as many "
+    "seeds as any.",
+    "Variants are ranked by Δm where all have one trunk, else by their scores where those of only one task say which "
+    "is better, else by mean rank. Two that are ranked by mean rank are compared by their scores all the same: by the "
+    "mean over tasks of (M − O) / s, its sign turned where lower is better, where s (SD) is the root of the mean of "
+    "both variances over seeds; the tables that give p are of as many tasks.",
+    "Time is that of training steps without validation; that of a baseline is the sum over its tasks' models.",
+)
+
+
+def title_of(result: Result) -> str:
+    """ "9 variants on digits, 3 tasks"."""
+    variants, tasks = counted(len(result.compared), "variant"), counted(len(result.measures), "task")
+    return f"{variants} on {isolated(str(result.file['data']['type']))}, {tasks}"
+
+
+def budget_of(result: Result) -> str:
+    """What every run got: "Every run: 8 epochs, 1,504 steps of 64 examples, adam; 3 seeds"."""
+    trains = [one.train for one in result.variants.values()] or [{}]
+    train, finished = trains[0], [run for run in result.runs if not run.failed]
+    epochs = train.get("epochs") or max((len(run.epochs) for run in finished), default=None)
+    parts = [] if epochs is None else [counted(epochs, "epoch")]
+    steps = max((run.steps for run in finished), default=train.get("max_steps"))
+    if steps is not None:
+        parts.append(counted(steps, "step"))
+    if "batch_size" in train:
+        examples = counted(train["batch_size"] * train.get("accumulate", 1), "example")
+        parts.append(f"{parts.pop()} of {examples}" if steps is not None else f"steps of {examples}")
+    kinds = {_kind(train["optimizer"]) for train in trains if train.get("optimizer")}
+    parts += ["an optimizer chosen for each variant"] if len(kinds) > 1 else [printable(kind) for kind in kinds]
+    return f"Every run: {', '.join(parts)}; {counted(result.seeds, 'seed')}"
+
+
+def _kind(part: Any) -> str:
+    return str(part["type"] if isinstance(part, dict) else part)
+
+
+def facts_of(result: Result) -> list[tuple[str, str]]:
+    """What was compared on what."""
+    data = dict(result.file["data"])
+    options = ", ".join(f"{key} = {shown(value)}" for key, value in data.items() if key != "type")
+    examples = [f"{count:,} {part}" for part, count in result.examples.items() if count is not None]
+    tasks = [f"{isolated(task)} ({one.metric}{arrow(one)})" for task, one in result.measures.items()]
+    facts = [
+        ("Data", isolated(str(data["type"])) + (f" ({isolated(options)})" if options else "")),
+        ("Examples", ", ".join(examples) or "not counted"),
+        ("Tasks", ", ".join(tasks)),
+        ("Budget", budget_of(result)),
+        ("Epoch", f"{RULE[0].upper()}{RULE[1:]}."),
+    ]
+    alone = [isolated(one.name) for one in result.variants.values() if one.is_baseline]
+    if alone:
+        text = "one model for each task, with the same trunk, data and budget; costs are those of all of them together."
+        facts.append(("Baselines", f"{listed(alone)}: {text}"))
+    else:
+        facts.append(("Baselines", "none: no task was trained alone."))
+    return facts
+
+
+def sources_of(result: Result) -> list[tuple[str, str]]:
+    machine = [f"{value} {key}" if key in ("cores", "threads") else str(value) for key, value in result.machine.items()]
+    return [
+        ("Versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),
+        ("Machine", ", ".join(machine)),
+        ("Date", result.date),
+    ]
+
+
+def file_of(result: Result) -> str:
+    """The bench file; what isn't printable is escaped, line by line, since a long text would be cut."""
+    lines = json.dumps(result.file, indent=2, ensure_ascii=False, default=str).split("\n")
+    return "\n".join(map(printable, lines))

@@ -1,0 +1,107 @@
+"""The answer in words: what is not shown is said as plainly as what is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from mtlkit.bench.findings import Findings
+from mtlkit.bench.report.answer import Answer, answered
+from mtlkit.bench.result import Measure, Result
+
+Made = Callable[..., Result]
+
+BASE = [[0.80, 0.81, 0.82], [0.80, 0.82, 0.81], [0.40, 0.41, 0.42]]
+BETTER = [[0.85, 0.862, 0.873], [0.85, 0.871, 0.86], [0.35, 0.36, 0.368]]
+SLIGHT = [[0.80, 0.812, 0.818], [0.801, 0.82, 0.812], [0.40, 0.409, 0.421]]
+WORSE = [[0.70, 0.71, 0.722], [0.701, 0.72, 0.71], [0.50, 0.51, 0.521]]
+
+
+def answer(result: Result) -> Answer:
+    return answered(Findings.of(result))
+
+
+def test_a_clear_winner_is_said_to_be_one(scored: Made) -> None:
+    found = answer(scored({"cnn/single": BASE, "cnn/hard/sum": SLIGHT, "cnn/hard/upgrad": BETTER}))
+    assert found.headline.startswith("cnn/hard/upgrad is the best of 2 variants: +")
+    text = " ".join(found.points)
+    assert "It has the best mean in every task." in text
+    assert "It is shown to be better than the other variant" in text
+    assert "cnn/hard/upgrad is shown to be better than training each task alone" in text
+    assert "Of the other 1 no difference" in text
+    assert "Nearest: cnn/hard/upgrad is better than cnn/hard/sum by" in text
+    assert found.tasks[0].startswith("left: cnn/hard/upgrad is best, accuracy 0.86")
+
+
+def test_no_difference_is_said_plainly(scored: Made) -> None:
+    found = answer(scored({"cnn/single": BASE, "cnn/hard/sum": SLIGHT, "cnn/hard/upgrad": BASE}))
+    text = " ".join(found.points)
+    assert "It is not shown to be better than the other variant" in text
+    assert "leads 2 variants, no clear best: " in found.headline
+    assert "No variant is shown to be better than training each task alone" in text
+    assert "3 seeds show large differences only" in text
+    assert "is best" not in " ".join(found.tasks) and "has the highest mean" in found.tasks[1]
+    assert "and cnn/hard/upgrad have the lowest mean" in found.tasks[2]
+
+
+def test_sharing_that_harms_is_said_plainly(scored: Made) -> None:
+    found = answer(scored({"cnn/single": BASE, "cnn/hard/sum": WORSE}))
+    assert found.headline.startswith("cnn/hard/sum, the one variant: −")
+    assert "cnn/hard/sum is shown to be worse than training each task alone." in found.points
+
+
+def test_one_variant_alone_is_no_best(scored: Made) -> None:
+    found = answer(scored({"cnn/hard/sum": BASE}, baselines=False))
+    assert found.headline == "cnn/hard/sum is the one variant, with no other to compare it with"
+    assert found.tasks[0].startswith("left: cnn/hard/sum has the highest mean")
+
+
+def test_one_seed_shows_nothing(scored: Made) -> None:
+    one = {name: [row[:1] for row in rows] for name, rows in {"cnn/single": BASE, "cnn/hard/sum": BETTER}.items()}
+    found = answer(scored({**one, "cnn/mmoe/sum": [row[:1] for row in WORSE]}, seeds=1))
+    text = " ".join((*found.points, *found.tasks))
+    assert "One seed: no difference can be shown." in found.points
+    assert "is best" not in text and "shown to be" not in text
+    assert found.headline.startswith("cnn/hard/sum leads 2 variants, no clear best")
+
+
+def test_a_winner_by_rank_that_its_scores_contradict_is_not_called_the_best(scored: Made) -> None:
+    """It wins two tasks by a little and loses the third by far."""
+    narrow = [[0.99, 0.991, 0.992], [0.993, 0.992, 0.994], [0.12, 0.119, 0.121]]
+    last = [[0.95, 0.951, 0.953], [0.96, 0.961, 0.962], [0.05, 0.051, 0.049]]
+    found = answer(scored({"a/hard/sum": narrow, "b/hard/sum": last}, trunks=["a", "b"], baselines=False))
+    assert found.headline == "a/hard/sum leads 2 variants, no clear best: mean rank 1.33 of 2"
+    assert found.points[0].endswith("in every task: a/hard/sum in left and right and b/hard/sum in ink.")
+    assert "shown to be worse than b/hard/sum, though its mean rank is better" in " ".join(found.points)
+    assert "nothing says whether sharing helps" in " ".join(found.points)
+
+
+def test_who_shares_the_best_mean_is_named(scored: Made) -> None:
+    found = answer(scored({"cnn/hard/sum": BETTER, "cnn/mmoe/sum": BETTER, "cnn/hard/upgrad": BASE}, baselines=False))
+    assert found.points[0] == "It has the best mean in every task, in left, right and ink together with others."
+    assert found.tasks[0].startswith("left: cnn/hard/sum and cnn/mmoe/sum have the highest mean, accuracy 0.86")
+
+
+def test_what_failed_or_is_undefined_is_said(made: Made, scored: Made) -> None:
+    broken = [BETTER[0], [0.9, math.nan, 0.9], BETTER[2]]
+    found = answer(scored({"cnn/single": BASE, "cnn/hard/sum": broken, "cnn/mmoe/sum": SLIGHT}))
+    assert "Δm is undefined for cnn/hard/sum" in " ".join(found.points)
+    nothing = answer(made(failing="cnn/hard/sum", sharings=["hard"], balancers=["sum"]))
+    assert nothing.headline == "Nothing can be ranked: every run failed"
+    assert "3 of 12 runs failed" in " ".join(nothing.points)
+
+
+def test_times_of_runs_side_by_side_are_no_fair_times(made: Made) -> None:
+    result = made()
+    assert "side by side" not in " ".join(answer(result).points)
+    result.runs[-1:] = [replace(result.runs[-1], jobs=4)]
+    assert "Times were taken with up to 4 runs side by side" in " ".join(answer(result).points)
+
+
+def test_a_measure_of_unknown_direction_is_named(made: Made) -> None:
+    result = made()
+    result.measures["ink"] = Measure("mae", None)
+    found = answer(result)
+    assert "ink" in next(text for text in found.points if text.startswith("Left out"))
+    assert found.tasks[2] == "ink: which direction is better is not known."
