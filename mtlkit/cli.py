@@ -361,7 +361,7 @@ def _spec_of(source: Path) -> Path | dict[str, Any]:
 def _print_cost(source: Path, batch: int, length: int, as_json: bool) -> None:
     """The cost of a spec, of a run file, or of the spec in a folder, whose weights are not read."""
     from mtlkit.guarded import Folder
-    from mtlkit.saving import without_pretrained, read_spec
+    from mtlkit.saving import read_spec, without_pretrained
     from mtlkit.show.cost import Cost
     from mtlkit.show.cost_table import plain, tables
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from mtlkit.data.formats import format_of
 from mtlkit.errors import CheckpointError, Problem, SpecError, shown
-from mtlkit.guarded import MANIFEST, Folder
+from mtlkit.guarded import MANIFEST, Folder, as_json
 from mtlkit.hub.card import CARD, About, Card
 from mtlkit.hub.remote import Target, upload
 from mtlkit.hub.run import public_run
 from mtlkit.model import Model
 from mtlkit.runfile import RUN, TABLE, kept_run
-from mtlkit.saving import files_of, manifest_of, save
+from mtlkit.saving import SPEC, files_of, manifest_of, save, without_pretrained
 
 
 def save_pretrained(
@@ -37,7 +37,7 @@ def save_pretrained(
     _check_name("name", name or "a name")
     folder = Path(folder)
     _refuse_to_lose_a_run(folder, run)
-    more = {} if run is None else public_run(run, model)
+    more = _published(model, run)
     card = _card(model, about, more)
     save(model, folder, more, {CARD: card.text(name or folder.resolve().name or "model").encode()})
 
@@ -53,7 +53,7 @@ def push_to_hub(model: Model, name: str, about: About, target: Target, *, run: s
         SpecError: `about` says what does not fit the model.
     """
     _check_name("repo_id", name)
-    more = {} if run is None else public_run(run, model)
+    more = _published(model, run)
     card = _card(model, about, more)
     files = {**files_of(model), **more}
     files[MANIFEST] = manifest_of(files, model)
@@ -65,8 +65,13 @@ def _check_name(argument: str, name: object) -> None:
         raise SpecError([Problem(argument, f"found {shown(name)}, expected a text such as 'anna/houses'")], "the call")
 
 
+def _published(model: Model, run: str | Path | None) -> dict[str, bytes]:
+    """The spec, without the names of weights that encoders began from, often folders of this machine; and the run."""
+    return {SPEC: as_json(without_pretrained(model.spec)), **({} if run is None else public_run(run, model))}
+
+
 def _card(model: Model, about: About, more: dict[str, bytes]) -> Card:
-    return Card.of(model, about, _example(more) if more else "")
+    return Card.of(model, about, _example(more) if RUN in more else "")
 
 
 def _example(run: Mapping[str, bytes]) -> str:
