@@ -28,6 +28,9 @@ _OF_THIS_MACHINE = frozenset({"out_dir", "save_every", "keep", "resume", "progre
 # At the beginning or after a scheme or name: /home, ~anna, C:\, \\server. Or ".." anywhere.
 _PLACE = re.compile(r"(?:^|[:=,;])\s*(?:/|~|[A-Za-z]:[\\/]|\\\\)|(?:^|[\\/])\.\.(?:[\\/]|$)")
 
+# Before its path an address may have a name and a password, and behind it a key.
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://[^/\\?#]*(?P<path>[^?#]*)")
+
 
 def public_run(folder: str | Path, model: Model) -> dict[str, bytes]:
     """The files of a model's run, by name.
@@ -60,5 +63,6 @@ def _without_places(value: Any) -> Any:
         return [_without_places(one) for one in value]
     if not isinstance(value, str) or not _PLACE.search(value):
         return value
+    address = _ADDRESS.search(value)
     # Windows' paths are read with both separators. "/" alone has no name: it separates the cells of a table, say.
-    return PureWindowsPath(value).name or value
+    return PureWindowsPath(address["path"]).name if address else PureWindowsPath(value).name or value

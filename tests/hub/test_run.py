@@ -187,6 +187,10 @@ def test_no_run_is_lost(home: Path, public: Path, tmp_path: Path) -> None:
         ("file:///home/anna/houses.csv", "houses.csv"),
         ("sqlite:////home/anna/houses.db", "houses.db"),
         ("https://anna:secret@example.org/houses.csv", "houses.csv"),
+        ("https://example.org/houses.csv?token=secret#secret", "houses.csv"),
+        ("https://anna:secret@example.org", ""),
+        ("https://anna:secret@example.org/", ""),
+        ("path=s3://anna:secret@bucket/houses.csv?key=secret", "houses.csv"),
         ("db=/home/anna/houses.db", "houses.db"),
         # No paths: cells' separators, units, kinds, labels.
         ("/", "/"),
