@@ -246,7 +246,7 @@ def export(
 
     with _read_from(folder):
         model = load(_checked(folder))
-    chosen = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
+    chosen = _names(tasks)
     exporting.export(model, out, format=format, tasks=chosen, predictions=predictions, length=length)  # type: ignore[arg-type]
     names = model.tasks if chosen is None else tuple(dict.fromkeys(chosen))
     inputs, outputs = ", ".join(model.inputs_of(names)), ", ".join(names)
