@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.exporting.checked import checks_of, compare, shortest
 from mtlkit.exporting.format import Format
@@ -78,7 +80,7 @@ def export(
     refuse_unwritable(path)
     wanted = Wanted.of(model, names, predictions=predictions, length=length)
     how.check(wanted)
-    with quiet():
+    with quiet(), torch.device("cpu"):
         least = _write(wanted, how, path)
     if least > 1:
         warnings.warn(

@@ -83,7 +83,7 @@ class Wanted:
             if one.dtype == "int64":
                 made[name] = _ids(sizes, self._ids(name), generator)
             else:
-                made[name] = torch.randn(sizes, generator=generator, dtype=torch.float32, device="cpu")
+                made[name] = torch.randn(sizes, generator=generator, dtype=torch.float32)
         return made
 
     def answers(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -98,7 +98,7 @@ def _on_cpu(tensor: Tensor) -> Tensor:
 
 
 def _ids(sizes: list[int], of: Ids, generator: torch.Generator) -> Tensor:
-    ids = torch.randint(0, of.vocab or _FEWEST_IDS, sizes, generator=generator, device="cpu")
+    ids = torch.randint(0, of.vocab or _FEWEST_IDS, sizes, generator=generator)
     if of.padding is not None and ids.ndim > 1:
         for row in range(len(ids)):
             ids[row, ids.shape[1] - row % ids.shape[1] :] = of.padding

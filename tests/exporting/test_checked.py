@@ -65,8 +65,9 @@ class SaysThatItReadsTwenty(TwentyIds):
 
 
 def of(factory: type[nn.Module], shape: Any) -> Model:
-    encoders.register("strange", factory)
-    return build_model({"input": shape, "encoder": "strange", "tasks": {"a": {"outputs": 2}}})
+    name = factory.__name__.lower()
+    encoders.register(name, factory)
+    return build_model({"input": shape, "encoder": name, "tasks": {"a": {"outputs": 2}}})
 
 
 def test_what_does_something_else_with_one_step_is_refused(tmp_path: Path, files: Any) -> None:
@@ -82,7 +83,7 @@ def test_from_which_length_on_a_file_works_is_told(tmp_path: Path, files: Any) -
     with pytest.warns(UserWarning, match=r"m.pt2: takes axes of any length from 5 on, where the model takes shorter"):
         files.exported(model, tmp_path / "m.pt2")
     files.same(tmp_path / "m.pt2", model, {"input": torch.randn(2, 5, 3)})
-    with pytest.raises(Exception, match=">= 5"):
+    with pytest.raises(Exception, match="Guard failed"):
         files.run(tmp_path / "m.pt2", {"input": torch.randn(2, 4, 3)}, ["a"])
 
 
