@@ -73,7 +73,7 @@ def _stale(more: Mapping[str, bytes]) -> list[str]:
 
 def _check_name(argument: str, name: object) -> None:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # where it is documented to be
 
     try:
         if isinstance(name, str):

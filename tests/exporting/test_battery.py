@@ -97,6 +97,7 @@ def batch(model: Model) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* takes axes of any length from")
 @pytest.mark.parametrize("encoder", list(mtlkit.encoders))
 def test_encoder(encoder: str, both: Callable[..., None]) -> None:
     spec = spec_for(encoder)
