@@ -81,7 +81,7 @@ class Wanted:
             free = [self.length or length + _LONGER * index for index in range(len(one.shape))]
             sizes = [rows, *(free[index] if n is None else n for index, n in enumerate(one.shape))]
             if one.dtype == "int64":
-                made[name] = _ids(sizes, self._ids(name), generator)
+                made[name] = _padded(sizes, self._ids(name), generator)
             else:
                 made[name] = torch.randn(sizes, generator=generator, dtype=torch.float32)
         return made
@@ -97,7 +97,7 @@ def _on_cpu(tensor: Tensor) -> Tensor:
     return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
 
 
-def _ids(sizes: list[int], of: Ids, generator: torch.Generator) -> Tensor:
+def _padded(sizes: list[int], of: Ids, generator: torch.Generator) -> Tensor:
     ids = torch.randint(0, of.vocab or _FEWEST_IDS, sizes, generator=generator)
     if of.padding is not None and ids.ndim > 1:
         for row in range(len(ids)):
