@@ -162,7 +162,7 @@ def _plan_encoder(node: Encoder, plan: Blueprint) -> None:
         made = feature_shape(encoder, shape, dtype)
         _check_features(made)
     if reads == "int64":
-        ids = Ids(getattr(encoder, "vocab", None), getattr(encoder, "padding_id", None))
+        ids = Ids(*(getattr(encoder, name, None) for name in ("vocab", "padding_id", "longest")))
         plan.ids |= {source: ids for source in node.sources if source in plan.graph.inputs}
     trunk = Trunk(lambda: _module(encoders, part, path, shape), shape, made, dtype)
     plan.trunks[node.name] = trunk

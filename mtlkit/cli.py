@@ -246,7 +246,7 @@ def export(
 
     with _read_from(folder):
         model = load(_checked(folder))
-    chosen = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
+    chosen = _names(tasks)
     exporting.export(model, out, format=format, tasks=chosen, predictions=predictions, length=length)  # type: ignore[arg-type]
     names = model.tasks if chosen is None else tuple(dict.fromkeys(chosen))
     inputs, outputs = ", ".join(model.inputs_of(names)), ", ".join(names)
@@ -361,12 +361,12 @@ def _spec_of(source: Path) -> Path | dict[str, Any]:
 def _print_cost(source: Path, batch: int, length: int, as_json: bool) -> None:
     """The cost of a spec, of a run file, or of the spec in a folder, whose weights are not read."""
     from mtlkit.guarded import Folder
-    from mtlkit.saving import read_spec
+    from mtlkit.saving import read_spec, without_pretrained
     from mtlkit.show.cost import Cost
     from mtlkit.show.cost_table import plain, tables
 
     with _read_from(source):
-        spec = read_spec(Folder.of(source)) if os.path.isdir(source) else _spec_of(source)
+        spec = without_pretrained(read_spec(Folder.of(source))) if os.path.isdir(source) else _spec_of(source)
         found = Cost.of(spec, batch=batch, length=length)
     if as_json:
         typer.echo(json.dumps(plain(found), indent=1, ensure_ascii=False))

@@ -43,10 +43,11 @@ _MAX_PLANS = 256
 
 @dataclass(frozen=True)
 class Ids:
-    """What an input of ids may hold: ids below `vocab`, where it is known, and `padding`, where one id pads."""
+    """What an input of ids may hold: ids below `vocab`, `longest` at most, where these are known; `padding` pads."""
 
     vocab: int | None
     padding: int | None
+    longest: int | None
 
 
 class Model(nn.Module):
@@ -57,7 +58,7 @@ class Model(nn.Module):
         graph: which encoders and tasks read one another.
         encoders: the sharing scheme of each encoder, which holds the encoder itself.
         heads, losses: one module a task.
-        ids: of each input that holds ids, how many there are and which one pads.
+        ids: of each input that holds ids, how many there are, which one pads, and how many a sequence may have.
         shapes: of an example of each input, of each encoder's features, of each task's output ("task:pos").
         notes: what was measured of this model, by what it was measured for; copies of the model are measured anew.
         adapted: which weights were kept, new and dropped when the model was last adapted; None for one built or loaded.

@@ -5,7 +5,7 @@ predict_file(open_run("m/"), Path("m/"), Path("new.csv"), Path("predicted.csv"))
 
 from __future__ import annotations
 
-import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from torch import Tensor
 from mtlkit.data import Format
 from mtlkit.data.archive import read_arrays
 from mtlkit.data.array import to_input
-from mtlkit.data.frame import write_table
+from mtlkit.data.frame import refuse_no_table, write_table
 from mtlkit.data.npz import BITS_A_BYTE
+from mtlkit.data.predicted import unused
 from mtlkit.errors import DataError, shown
 from mtlkit.runfile import Kept
+from mtlkit.writing import refuse_unwritable, whole
 
 
 def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None) -> tuple[Path, int]:
@@ -36,11 +38,15 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
         The file that was written, and its number of rows.
 
     Raises:
-        DataError: `source` can't be read or does not fit the model, or `out` can't be written.
+        DataError: `source` can't be read or does not fit the model, or `out` has another suffix.
+        MtlkitError: `out` can't be written.
     """
-    if source is not None and out is not None and source.resolve() == out.resolve():
-        raise DataError(f"{out}: is the file to predict for; choose another to write")
     out = out or folder / "predictions.csv"
+    if source is not None and source.resolve() == out.resolve():
+        raise DataError(f"{out}: is the file to predict for; choose another to write")
+    if out.suffix != ".npz":
+        refuse_no_table(out)
+    refuse_unwritable(out)
     table = kept.table if source is not None and source.suffix != ".npz" else None
     if table is not None:
         predictions = _joined([kept.trainer.predict(x) for x in table.parts(str(source))])
@@ -100,20 +106,19 @@ def _columns(predictions: dict[str, Tensor], table: Format | None) -> Any:
             raise DataError(f"task {task!r} predicts {list(prediction.shape)}, which is no table. Write an .npz file")
         values = prediction.numpy()
         if table is not None:
-            cells |= {f"{task}{suffix}": column for suffix, column in table.decoded(task, values).items()}
+            columns = table.decoded(task, values)
         elif values.shape[1] == 1:
-            cells[task] = values[:, 0]
+            columns = {"": values[:, 0]}
         else:
-            cells |= {f"{task}_{index}": column for index, column in enumerate(values.T)}
+            columns = {f"_{index}": column for index, column in enumerate(values.T)}
+        for suffix, column in columns.items():
+            cells[unused(f"{task}{suffix}", cells)] = column
     return pandas.DataFrame(cells)
 
 
 def _write_arrays(out: Path, predictions: dict[str, Tensor]) -> None:
-    beside = out.with_name(f".{out.name}.{os.getpid()}.npz")
-    try:
-        beside.unlink(missing_ok=True)  # which may be a link that leads elsewhere
-        np.savez(beside, **{task: prediction.numpy() for task, prediction in predictions.items()})  # type: ignore[arg-type]
-        beside.replace(out)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise DataError(f"{out}: can't be written: {error.strerror or error}") from error
+    # Not by numpy.savez, which takes the names of arrays for arguments of its own: a task may be called "file".
+    with whole(out) as beside, zipfile.ZipFile(beside, "w") as archive:
+        for task, prediction in predictions.items():
+            with archive.open(f"{task}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, prediction.numpy(), allow_pickle=False)

@@ -45,7 +45,7 @@ def save(
     Args:
         model: it.
         path: of the folder.
-        more: other files to keep with it, by their names, which its manifest lists as well.
+        more: other files to keep with it or in the place of its own, by their names, which its manifest lists as well.
         unlisted: the same, but not listed: people may edit them, and nothing reads them.
 
     Raises:
@@ -186,7 +186,10 @@ def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, T
 
 
 def without_pretrained(spec: Any) -> Any:
-    """A spec whose encoders fetch no weights, by default or by name: those that were saved replace them."""
+    """A spec whose encoders fetch no weights, by default or by name: those that were saved replace them.
+
+    What an encoder reads beside its weights stands in the spec of each model.
+    """
     if isinstance(spec, dict):
         named = {k for k, v in spec.items() if k == "pretrained" and (v is True or isinstance(v, str))}
         return {k: False if k in named else without_pretrained(v) for k, v in spec.items()}

@@ -85,7 +85,8 @@ class TableFormat:
             source: the file that `read` read them from.
 
         Raises:
-            DataError: a file can't be read or written, or its rows or tasks are not those of the predictions.
+            DataError: the source can't be read, or its rows or tasks are not those of the predictions.
+            MtlkitError: the file can't be written.
         """
         frame = read_table(source, self.separator).frame
         write_table(path, with_predictions(frame, self.targets, predictions, source), self.separator)

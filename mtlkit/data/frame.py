@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mtlkit.data.extra import bench_extra
 from mtlkit.data.opened import LEAST_PACKED, most_bytes, opened
 from mtlkit.errors import DataError, nearest, shown
+from mtlkit.writing import whole
 
 _PARQUET = (".parquet", ".pq")
 
@@ -239,26 +240,31 @@ def write_table(path: str, frame: Any, separator: str = ",") -> None:
     """Write a DataFrame as CSV or Parquet, by the suffix. A file is replaced as a whole or not at all.
 
     Raises:
-        DataError: another suffix, or the file can't be written.
+        DataError: another suffix.
+        MtlkitError: the file can't be written.
     """
     target = Path(path)
-    if target.suffix not in (".csv", *_PARQUET):
-        raise DataError(f"{path}: found suffix {target.suffix!r}, expected .csv or .parquet.")
-    draft = target.with_name(f".{target.name}.part")
-    try:
-        draft.unlink(missing_ok=True)  # which may be a link that leads elsewhere
+    refuse_no_table(target)
+    with whole(target) as draft:
         if target.suffix == ".csv":
             # The csv writer quotes what its line terminator has; an unquoted "\r" in a cell would end the row.
             terminator = "\r\n" if _holds_carriage_return(frame) else "\n"
             frame.to_csv(draft, sep=separator, index=False, compression=None, lineterminator=terminator)
         else:
-            bench_extra("pyarrow", "Parquet")
             frame.to_parquet(draft, engine="pyarrow", index=False)
-        draft.replace(target)
-    except OSError as error:
-        raise DataError(f"{path}: can't be written: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+
+
+def refuse_no_table(path: Path) -> None:
+    """Refuse a name under which `write_table` writes nothing.
+
+    Raises:
+        DataError: it has another suffix.
+        MtlkitError: what its suffix needs is not installed.
+    """
+    if path.suffix not in (".csv", *_PARQUET):
+        raise DataError(f"{path}: found suffix {path.suffix!r}, expected .csv or .parquet.")
+    if path.suffix in _PARQUET:
+        bench_extra("pyarrow", "Parquet")
 
 
 def _holds_carriage_return(frame: Any) -> bool:

@@ -6,7 +6,7 @@ with_predictions(frame, targets, predictions, "new.csv")       # the DataFrame w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,14 +58,22 @@ def with_predictions(frame: Any, targets: Mapping[str, Target], predictions: Map
                 f"{[len(frame), *prediction.shape[1:]]}: a row for each of the file."
             )
         for suffix, values in decoded(targets, task, prediction.detach().float().cpu().numpy()).items():
-            name = _unused(f"{task}{suffix}", used)
+            name = unused(f"{task}{suffix}", used)
             used.add(name)
             cells[name] = values
     return frame.assign(**cells)
 
 
-def _unused(name: str, used: set[str]) -> str:
+def unused(name: str, used: Container[str]) -> str:
+    """`name` for a column of predictions, or with `_predicted` at its end where another one has it.
+
+    Raises:
+        DataError: another one has that as well.
+    """
     for free in (name, f"{name}_predicted"):
         if free not in used:
             return free
-    raise DataError(f"the columns {name!r} and {name + '_predicted'!r} are there already. Rename one in the source.")
+    raise DataError(
+        f"the columns {name!r} and {name + '_predicted'!r} are there already. Rename one in the source, or write an "
+        ".npz file"
+    )

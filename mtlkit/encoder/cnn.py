@@ -184,12 +184,13 @@ class SequenceBlock(nn.Module):
         if self.pooling == "none":
             return y, mask
         real = torch.ones_like(y[..., :1]) if mask is None else mask.unsqueeze(-1).to(y.dtype)
+        kept = F.max_pool1d(real.transpose(1, 2), _WINDOW, ceil_mode=True) > 0  # [B, 1, T'']
         if self.pooling == "max":
             y = F.max_pool1d(y.masked_fill(real == 0, -torch.inf).transpose(1, 2), _WINDOW, ceil_mode=True)
-            y = y.masked_fill(y == -torch.inf, 0)
+            # A window of padding alone. It is not looked for as -inf, of which some runtimes make a finite number.
+            y = y.masked_fill(~kept, 0)
         else:
             # A mean over the real steps of the window, since the last window may be incomplete.
             sums, count = (F.avg_pool1d(v.transpose(1, 2), _WINDOW, ceil_mode=True) for v in (y * real, real))
             y = sums / count.clamp(min=torch.finfo(y.dtype).tiny)
-        kept = None if mask is None else F.max_pool1d(real.transpose(1, 2), _WINDOW, ceil_mode=True).squeeze(1) > 0
-        return y.transpose(1, 2), kept
+        return y.transpose(1, 2), None if mask is None else kept.squeeze(1)

@@ -53,6 +53,7 @@ class Sequential(nn.Sequential):
             self.input_dtype = self[0].input_dtype
         self.padding_id = getattr(self[0], "padding_id", None)
         self.vocab = getattr(self[0], "vocab", None)
+        self.longest = getattr(self[0], "longest", None)
 
     @property
     def stages(self) -> list[nn.Module]:

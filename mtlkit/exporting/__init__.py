@@ -6,25 +6,29 @@
     mtlkit.export(model, "m.onnx", predictions=True)   # class probabilities, as model.predict gives them
     mtlkit.export(model, "m.onnx", length=64)          # axes of any length (null in the spec) get this one
 
-What is written is read back and run, on other numbers of rows and other lengths than it was traced with, and must give
-what the model gives. Only then does it get its name. docs/export.md is the manual.
+What is written is read back and run, on other numbers of rows and other lengths than it was traced with, short ones
+among them, and must give what the model gives. Only then does it get its name. docs/export.md is the manual.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mtlkit.errors import CheckpointError, Problem, SpecError, nearest, shown
-from mtlkit.exporting.checked import Check, checks_of, compare
+import torch
+
+from mtlkit.errors import Problem, SpecError, nearest, shown
+from mtlkit.exporting.checked import checks_of, compare, shortest
 from mtlkit.exporting.format import Format
 from mtlkit.exporting.onnx_file import ONNX
 from mtlkit.exporting.pt2_file import PT2
 from mtlkit.exporting.refused import told
-from mtlkit.exporting.settings import tracing
+from mtlkit.exporting.settings import quiet, refuse_old_torch, tracing
 from mtlkit.exporting.traced import traced
 from mtlkit.exporting.wanted import Wanted
+from mtlkit.graph import Input
 from mtlkit.model import Model
 from mtlkit.writing import refuse_unwritable, whole
 
@@ -57,7 +61,7 @@ def export(
         length: of each axis of any length (`null` in the spec), for what can be exported with a fixed one only.
 
     Returns:
-        The path of the file.
+        The path of the file. It is warned where the file takes no inputs as short as the model does.
 
     Raises:
         SpecError: an argument is wrong, or a part of the model can't be exported; its path says which.
@@ -66,42 +70,42 @@ def export(
     """
     path = Path(path)
     how = _format(path, format)
-    _check_model(model, length)
+    if not isinstance(model, Model):
+        raise _wrong("model", f"found {type(model).__name__}, expected what build_model or load gives")
     names = _names(model, tasks)
-    refuse_unwritable(path)
+    inputs = [model.graph.inputs[name] for name in model.inputs_of(names)]
+    _check_inputs(inputs, length)
+    refuse_old_torch()
     how.refuse_missing()
+    refuse_unwritable(path)
     wanted = Wanted.of(model, names, predictions=predictions, length=length)
-    _check_inputs(wanted)
     how.check(wanted)
-    # The model's own answers, before torch's settings are changed for tracing.
-    with told(wanted, how):
+    with quiet(), torch.device("cpu"):
+        least = _write(wanted, how, path)
+    if least > 1:
+        warnings.warn(
+            f"{path}: takes axes of any length from {least} on, where the model takes shorter ones too. Pad what is "
+            "shorter, or try the other format",
+            stacklevel=2,
+        )
+    return path
+
+
+def _write(wanted: Wanted, how: Format, path: Path) -> int:
+    """Write the file, compare what it gives with the model's answers, and find the least length that it takes."""
+    with whole(path) as beside, told(wanted, how):
         checks = checks_of(wanted)
-    first: SpecError | CheckpointError | None = None
-    for of_one in (False, True):
-        try:
-            with tracing(of_one=of_one), whole(path) as beside:
-                _write(wanted, how, beside, checks, str(path))
-            return path
-        except (SpecError, CheckpointError) as error:
-            first = first or error
-    assert first is not None
-    raise first
-
-
-def _write(wanted: Wanted, how: Format, beside: Path, checks: Sequence[Check], path: str) -> None:
-    """Write the file, and compare what it gives with the model's answers."""
-    with told(wanted, how):
-        how.write(traced(wanted), wanted, beside)
+        with tracing():
+            how.write(traced(wanted), wanted, beside)
         run = how.read(wanted, beside)
-        found = [run(check.inputs) for check in checks]
-    for check, outputs in zip(checks, found, strict=True):
-        compare(check, outputs, path)
+        compare(checks, run, str(path))
+        return shortest(wanted, run, checks, str(path))
 
 
 def _format(path: Path, asked: object) -> Format:
     """How to write, by name or by the ending of the file."""
     if asked is None:
-        found = next((how for how in _FORMATS.values() if path.suffix.lower() == how.suffix), None)
+        found = next((how for how in _FORMATS.values() if path.suffix == how.suffix), None)
         if found is None:
             endings = " or ".join(how.suffix for how in _FORMATS.values())
             raise _wrong("path", f"found {shown(str(path))}, expected a name that ends in {endings}, or a format")
@@ -116,23 +120,17 @@ def _format(path: Path, asked: object) -> Format:
     return how
 
 
-def _check_model(model: object, length: object) -> None:
-    if not isinstance(model, Model):
-        raise _wrong("model", f"found {type(model).__name__}, expected what build_model or load gives")
-    if length is None:
-        return
-    if type(length) is not int or length < 1:
+def _check_inputs(inputs: Sequence[Input], length: object) -> None:
+    if length is not None and (type(length) is not int or length < 1):
         raise _wrong("length", f"found {shown(length)}, expected a whole number of steps, 1 or more")
-    if not any(None in one.shape for one in model.graph.inputs.values()):
-        raise _wrong("length", f"found {length}, but no input has an axis of any length (null). Leave it out")
-
-
-def _check_inputs(wanted: Wanted) -> None:
-    """Refuse names that torch would take for code: it writes several between quotes, and runs what it wrote."""
-    for name in wanted.inputs:
-        if len(wanted.inputs) > 1 and ('"' in name or "'" in name):
+    if length is not None and not any(None in one.shape for one in inputs):
+        message = "but no input of these tasks has an axis of any length (null). Leave it out"
+        raise _wrong("length", f"found {length}, {message}")
+    for one in inputs:
+        # Torch writes names of several between quotes into code, and runs what it wrote.
+        if len(inputs) > 1 and ('"' in one.name or "'" in one.name):
             message = "holds a quote, which torch can't write into a program. Rename the input"
-            raise SpecError([Problem(f"inputs.{name}", message)], "the model to export")
+            raise SpecError([Problem(f"inputs.{one.name}", message)], "the model to export")
 
 
 def _names(model: Model, tasks: object) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def _max_pool1d(
     return torch.ops.aten.max_pool2d(x.unsqueeze(-2), *one, ceil_mode).squeeze(-2)
 
 
-_TOLD: dict[Any, Callable[..., Any]] = {
+_INSTEAD: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.rnn_tanh.input: _rnn_shapes,
     torch.ops.aten.rnn_relu.input: _rnn_shapes,
     torch.ops.aten.gru.input: _rnn_shapes,
@@ -76,13 +76,13 @@ _TOLD: dict[Any, Callable[..., Any]] = {
 def of_any_length() -> Iterator[None]:
     """While this lasts, tracing these operators does not fix how many steps they read."""
     with ExitStack() as stack:
-        for operator, instead in _TOLD.items():
-            stack.enter_context(_told(operator, instead))
+        for operator, instead in _INSTEAD.items():
+            stack.enter_context(_overridden(operator, instead))
         yield
 
 
 @contextmanager
-def _told(operator: Any, instead: Callable[..., Any]) -> Iterator[None]:
+def _overridden(operator: Any, instead: Callable[..., Any]) -> Iterator[None]:
     # Torch looks in both places, as it traces and as it makes ONNX of what is traced; it has no public way to.
     kernels, table = operator.py_kernels, decomposition_table
     before, listed = dict(kernels), table.get(operator)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.fx import Node
 
-from mtlkit.errors import MtlkitError, Problem, SpecError
+from mtlkit.errors import CheckpointError, Problem, SpecError
 from mtlkit.exporting.format import Format
 from mtlkit.exporting.wanted import Wanted
 from mtlkit.model import Model
@@ -27,14 +27,16 @@ def told(wanted: Wanted, how: Format) -> Iterator[None]:
     """Raise what goes wrong as an error that a user can act on.
 
     Raises:
-        SpecError: whatever it was, but for errors of mtlkit, lack of memory and of room on the disk.
+        SpecError: whatever it was, but for refusals of the export itself, lack of memory and of room on the disk.
     """
     try:
         yield
-    except (MtlkitError, OSError, MemoryError):
+    except (SpecError, CheckpointError, MemoryError):
         raise
     except Exception as error:  # whatever a part's forward, torch and its exporters raise
         place = _place(error, wanted.model)
+        if isinstance(error, OSError) and not place.where:
+            raise
         message = (
             f"{place.who} can't be exported to {how.name}{place.where}: {_reason(error)}. {_remedy(error, wanted, how)}"
         )
@@ -95,7 +97,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     one: BaseException | None = error
     while one is not None:
         yield one
-        one = one.__cause__ or one.__context__
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,6 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from mtlkit.exporting.wanted import Wanted
-from mtlkit.feature import PROBE
 
 _UNSAFE = re.compile("[^A-Za-z0-9_.]")
 
@@ -49,7 +48,7 @@ def traced(wanted: Wanted) -> ExportedProgram:
     """
     shapes = {name: dict.fromkeys(wanted.free_axes(name), Dim.DYNAMIC) for name in wanted.inputs}
     shape = shapes if len(shapes) > 1 else next(iter(shapes.values()))
-    example = argument(wanted.examples(_ROWS, PROBE))
+    example = argument(wanted.examples(_ROWS, wanted.lengths[0]))
     with torch.no_grad():
         program = torch.export.export(Program(wanted), (example,), dynamic_shapes=(shape,), strict=False)
     _drop_unused(program)

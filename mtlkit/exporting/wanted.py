@@ -11,10 +11,13 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mtlkit.feature import PROBE
 from mtlkit.model import Ids, Model
 
+# Of axes of any length, where no encoder limits it: two thirds of it are long enough for the deepest CNNs.
+_LONGEST = PROBE + 64
 # Of ids of which it is not known how many there are, these are.
 _FEWEST_IDS = 2
 # Maps are to be no squares, where their axes are of any length.
@@ -40,7 +43,9 @@ class Wanted:
     @staticmethod
     def of(model: Model, tasks: tuple[str, ...], *, predictions: bool, length: int | None) -> Wanted:
         """Some tasks of a copy of `model`."""
-        own = copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
+        # Copies on the CPU at once: its device may have no room for a second model.
+        tensors = {id(t): _on_cpu(t) for t in (*model.parameters(), *model.buffers()) if not t.is_cpu}
+        own = copy.deepcopy(model, tensors).to("cpu", torch.float32).eval().requires_grad_(False)
         return Wanted(own, tasks, predictions, length)
 
     @property
@@ -58,6 +63,15 @@ class Wanted:
         """Whether any axis beside the rows may have any length in the file."""
         return any(len(self.free_axes(name)) > 1 for name in self.inputs)
 
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """Of axes that may have any: one to trace with, and two longer ones to check, which all encoders can read."""
+        longest = min(_LONGEST, *(self._ids(name).longest or _LONGEST for name in self.inputs))
+        return max(1, 2 * longest // 3), 5 * longest // 6, longest
+
+    def _ids(self, name: str) -> Ids:
+        return self.model.ids.get(name, Ids(None, None, None))
+
     def examples(self, rows: int, length: int) -> dict[str, Tensor]:
         """A random batch of each input, always the same; sequences of ids end in padding, some later than others."""
         generator = torch.Generator().manual_seed(rows)
@@ -67,9 +81,9 @@ class Wanted:
             free = [self.length or length + _LONGER * index for index in range(len(one.shape))]
             sizes = [rows, *(free[index] if n is None else n for index, n in enumerate(one.shape))]
             if one.dtype == "int64":
-                made[name] = _ids(sizes, self.model.ids.get(name, Ids(None, None)), generator)
+                made[name] = _padded(sizes, self._ids(name), generator)
             else:
-                made[name] = torch.randn(sizes, generator=generator)
+                made[name] = torch.randn(sizes, generator=generator, dtype=torch.float32)
         return made
 
     def answers(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -78,7 +92,12 @@ class Wanted:
             return self.model.predict(x, self.tasks) if self.predictions else self.model(x, self.tasks)
 
 
-def _ids(sizes: list[int], of: Ids, generator: torch.Generator) -> Tensor:
+def _on_cpu(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().cpu()
+    return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
+
+
+def _padded(sizes: list[int], of: Ids, generator: torch.Generator) -> Tensor:
     ids = torch.randint(0, of.vocab or _FEWEST_IDS, sizes, generator=generator)
     if of.padding is not None and ids.ndim > 1:
         for row in range(len(ids)):

@@ -22,7 +22,7 @@ from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.feature import Shape
 from mtlkit.hub.markdown import fenced, line, plain, table
 from mtlkit.model import Model
-from mtlkit.saving import SPEC, versions_of
+from mtlkit.saving import SPEC, versions_of, without_pretrained
 from mtlkit.show import Reached, mermaid
 
 CARD = "README.md"
@@ -237,7 +237,7 @@ def _number(value: float | None) -> str:
 
 def _spec(model: Model) -> str:
     """What builds the architecture anew, folded away."""
-    text = json.dumps(model.spec, indent=1, ensure_ascii=False)
+    text = json.dumps(without_pretrained(model.spec), indent=1, ensure_ascii=False)
     if len(text) > _LONGEST_SPEC:
         return f"The spec has {len(text):,} characters: see {SPEC}."
     return f"<details>\n<summary>The spec</summary>\n\n{fenced(text, 'json')}\n\n</details>"

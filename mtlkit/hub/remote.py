@@ -9,7 +9,7 @@ The place of the cache, the address of the Hub, the token and offline mode are s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -71,13 +71,16 @@ def fetch(name: str, source: Source) -> Path:
     return Path(folder)
 
 
-def upload(name: str, files_for: Callable[[str], Mapping[str, bytes]], target: Target) -> str:
+def upload(
+    name: str, files_for: Callable[[str], Mapping[str, bytes]], target: Target, stale: Collection[str] = ()
+) -> str:
     """Make the repository where there is none, and commit files to it.
 
     Args:
         name: of the repository, with its owner or without.
         files_for: gives the files by their names, of a repository of a name with its owner.
         target: how.
+        stale: names of files that are taken away, where there are such.
 
     Returns:
         The address of the commit, or of the pull request.
@@ -87,7 +90,7 @@ def upload(name: str, files_for: Callable[[str], Mapping[str, bytes]], target: T
     """
     files_for(name)  # what can't be made fails before the Hub hears of it
     with _told(name, "uploaded"):
-        from huggingface_hub import CommitOperationAdd, HfApi, get_token
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
         token = get_token() if target.token is None else target.token
         if not token:
@@ -101,9 +104,13 @@ def upload(name: str, files_for: Callable[[str], Mapping[str, bytes]], target: T
                 f"{name}: is there already and {found}, so that nothing was uploaded; expected {asked}. Change that in "
                 "its settings on the Hub, or leave private out"
             )
+        there = api.list_repo_files(repository, revision=target.revision)
         commit = api.create_commit(
             repository,
-            [CommitOperationAdd(path, data) for path, data in files_for(repository).items()],
+            [
+                *(CommitOperationDelete(path) for path in stale if path in there),
+                *(CommitOperationAdd(path, data) for path, data in files_for(repository).items()),
+            ],
             commit_message=target.commit_message or f"Upload a model of mtlkit {version('mtlkit')}",
             revision=target.revision,
             create_pr=target.create_pr,

@@ -15,6 +15,7 @@ from torch import nn
 from mtlkit.errors import SpecError
 from mtlkit.feature import PROBE
 from mtlkit.model import Model
+from mtlkit.saving import without_pretrained
 from mtlkit.show.few import on_meta
 from mtlkit.show.work import walk
 from mtlkit.train.reach import Reach, evaluated
@@ -76,7 +77,7 @@ def _is_soon_run(model: Model) -> bool:
     if values * sum(p.numel() for p in model.parameters()) < _FEW_PRODUCTS:
         return True
     try:
-        works = walk(on_meta(model.spec), 1, PROBE).of.values()
+        works = walk(on_meta(without_pretrained(model.spec)), 1, PROBE).of.values()
     except Exception:  # noqa: BLE001  # whatever a plugin's forward does that looks into values
         return True
     return sum(work.forward for work in works) < _MOST_FLOPS and sum(work.kept for work in works) < _MOST_BYTES

@@ -96,7 +96,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(pandas.DataFrame, "to_csv", fail)
-    with pytest.raises(DataError, match="disk full"):
+    with pytest.raises(MtlkitError, match="disk full"):
         write_table(str(path), pandas.DataFrame({"a": [1]}))
     assert path.read_text() == "old" and [*tmp_path.iterdir()] == [path]
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._decomp import decomposition_table
 
 import mtlkit
 from mtlkit import CheckpointError, MtlkitError, SpecError, build_model, encoders, export
-from mtlkit.exporting.checked import distance
+from mtlkit.exporting import lengths
 
 SMALL: dict[str, Any] = {
     "input": [1, 8, 8],
@@ -127,11 +128,16 @@ def test_the_model_and_all_random_states_stay_as_they_were(tmp_path: Path, files
     trained.fit((torch.randn(8, 1, 8, 8), labels))
 
 
-def test_recurrent_layers_are_torchs_own_again_afterwards(tmp_path: Path, files: Any) -> None:
-    operators = [getattr(torch.ops.aten, name).input for name in ("rnn_tanh", "rnn_relu", "gru", "lstm")]
-    before = [dict(one.py_kernels) for one in operators]
+def test_torchs_operators_are_its_own_again_afterwards(tmp_path: Path, files: Any) -> None:
+    def now() -> list[Any]:
+        return [(dict(one.py_kernels), decomposition_table.get(one)) for one in lengths._INSTEAD]
+
+    before = now()
     export(build_model(files.hierarchy), tmp_path / "m.pt2", tasks=["pos"])
-    assert [dict(one.py_kernels) for one in operators] == before
+    assert now() == before
+    with pytest.raises(SpecError):
+        export(_of(Chooses), tmp_path / "m.pt2")
+    assert now() == before
 
 
 def unquoted(name: str) -> str:
@@ -227,6 +233,19 @@ class OfOneLength(Chooses):
         return torch.cat([self.linear(x[i : i + 1]) for i in range(len(x))])
 
 
+class LacksItsFile(Chooses):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise FileNotFoundError("no table of mine")
+
+
+class HidesItsReason(Chooses):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            return {}["what nobody need know"]
+        except KeyError:
+            raise ValueError("what is to be known") from None
+
+
 def _of(factory: type[nn.Module]) -> mtlkit.Model:
     encoders.register("strange", factory)
     return build_model({"input": [3], "encoder": "strange", "tasks": {"a": {"outputs": 2}}})
@@ -250,8 +269,38 @@ def test_what_fixes_the_number_of_rows_is_refused(tmp_path: Path, files: Any) ->
 
 
 def test_a_file_that_gives_something_else_is_not_left_behind(tmp_path: Path, files: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"m.pt2: is not written: on 1 rows the output of task 'a' differs by "):
+    with pytest.raises(
+        CheckpointError, match=r"m.pt2: is not written: on inputs \[1, 3\] the output of task 'a' differs by "
+    ):
         export(_of(Differs), tmp_path / "new" / "m.pt2")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [(LacksItsFile, "FileNotFoundError: no table of mine"), (HidesItsReason, "ValueError: what is to be known")],
+)
+def test_what_a_part_raises_is_told_and_no_more(part: type[nn.Module], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=f"encoder: encoder 'strange' .* can't be exported .*: {reason}. To try"):
+        export(_of(part), tmp_path / "m.pt2")
+
+
+def test_whatever_the_user_has_for_defaults(tmp_path: Path, files: Any) -> None:
+    model = small()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        files.exported(model, tmp_path / "m.pt2")
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    files.same(tmp_path / "m.pt2", model, {"input": torch.randn(4, 1, 8, 8)})
+
+
+def test_an_older_torch_is_told_before_anything_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.7.1+cpu")
+    with pytest.raises(MtlkitError, match=r"export needs torch 2.8 or newer, found 2.7.1\+cpu. Install it with: pip"):
+        export(small(), tmp_path / "m.pt2")
     assert [*tmp_path.iterdir()] == []
 
 
@@ -265,7 +314,8 @@ def test_a_file_that_gives_something_else_is_not_left_behind(tmp_path: Path, fil
         ({"tasks": "digit"}, r"tasks: found 'digit', expected a list of tasks such as \['digit'\]"),
         ({"tasks": []}, "tasks: found "),
         ({"length": 0}, "length: found 0, expected a whole number"),
-        ({"length": 7}, "length: found 7, but no input has an axis of any length"),
+        ({"length": 7}, "length: found 7, but no input of these tasks has an axis of any length"),
+        ({"path": "m.PT2"}, "path: found 'm.PT2', expected a name that ends in .onnx or .pt2"),
         ({"model": nn.Linear(2, 3)}, "model: found Linear, expected what build_model or load gives"),
     ],
 )
@@ -285,15 +335,3 @@ def test_a_place_that_cant_be_written_is_told_before_anything_is_traced(tmp_path
     (tmp_path / "m.pt2").mkdir()
     with pytest.raises(MtlkitError, match="it is a folder"):
         export(small(), tmp_path / "m.pt2")
-
-
-def test_how_far_outputs_are_apart() -> None:
-    expected = torch.tensor([10.0, -20.0, 0.0])
-    assert distance(expected, expected) == 0
-    assert distance(expected + torch.tensor([0.0, 0.0, 2e-3]), expected) == pytest.approx(1e-4, rel=1e-3)
-    holes = torch.tensor([1.0, torch.nan, -torch.inf])
-    assert distance(holes, holes) == 0
-    assert distance(torch.tensor([1.0, torch.nan, torch.inf]), holes) == torch.inf
-    assert distance(torch.tensor([1.0, 2.0, -torch.inf]), holes) == torch.inf
-    assert distance(torch.zeros(2), torch.zeros(2)) == 0
-    assert distance(torch.tensor([1e-9]), torch.zeros(1)) > 1

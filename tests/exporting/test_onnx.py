@@ -65,6 +65,25 @@ class NoOperator(nn.Module):
         return torch.special.bessel_j0(x)
 
 
+class Recurrent(nn.Module):
+    """Layers as the built-in encoder has none: the steps first, without biases."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(3, 4, num_layers=2, nonlinearity="relu", bias=False)
+        self.output_shape = (None, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rnn(x.transpose(0, 1))[0].transpose(0, 1)
+
+
+@pytest.mark.slow
+def test_recurrent_layers_of_other_kinds(tmp_path: Path, files: Any) -> None:
+    encoders.register("strange", Recurrent)
+    model = build_model({"input": [None, 3], "encoder": "strange", "tasks": {"a": {"outputs": 2, "head": "token"}}})
+    files.same(files.exported(model, tmp_path / "m.onnx"), model, {"input": torch.randn(2, 7, 3)})
+
+
 @pytest.mark.slow
 def test_what_onnx_has_no_operator_for_is_refused_with_the_part_and_another_format(tmp_path: Path, files: Any) -> None:
     encoders.register("strange", NoOperator)

@@ -149,8 +149,13 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"files": modes})
         repository = hub.repositories[found[1]]
         header, *lines = [json.loads(line) for line in body.splitlines()]
-        added = {one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines}
-        repository.commits.append({**repository.files, **added})
+        files = dict(repository.files)
+        for one in lines:
+            if one["key"] == "deletedFile":
+                del files[one["value"]["path"]]
+            else:
+                files[one["value"]["path"]] = base64.b64decode(one["value"]["content"])
+        repository.commits.append(files)
         repository.messages.append(header["value"]["summary"])
         where = {"commitUrl": f"{hub.url}/{found[1]}/commit/{repository.head}", "commitOid": repository.head}
         pull = f"{hub.url}/{found[1]}/discussions/1" if "create_pr" in parse_qs(urlsplit(self.path).query) else None

@@ -98,6 +98,11 @@ def test_the_folder_is_that_of_save_with_a_card(model: mtlkit.Model, tmp_path: P
     assert same(model, mtlkit.Model.from_pretrained(str(tmp_path / "saved")))
 
 
+def test_a_folder_that_can_not_be_made(model: mtlkit.Model, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="can't be written: File name too long"):
+        model.save_pretrained(tmp_path / ("m" * 300))
+
+
 def test_what_is_loaded_is_in_evaluation_mode(model: mtlkit.Model, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "m")
     found, x = mtlkit.Model.from_pretrained(tmp_path / "m"), torch.randn(3, 4)

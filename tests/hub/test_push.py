@@ -96,6 +96,12 @@ def test_a_run_is_pushed_without_what_is_of_this_machine(hub: Any, tmp_path: Pat
         (tmp_path / "downloaded" / name).write_bytes(data)
     kept = runfile.open_run(tmp_path / "downloaded")
     assert kept.trainer.evaluate(kept.run.load_data().test) == trained.test
+    # Nothing is left of a run that does not go along.
+    (tmp_path / "downloaded" / "table.json").write_text("{}")
+    trained.trainer.model.save_pretrained(tmp_path / "downloaded", run=tmp_path / "m")
+    assert sorted(path.name for path in (tmp_path / "downloaded").iterdir()) == sorted(files)
+    trained.trainer.model.push_to_hub("anna/lines", token="hf_write")
+    assert {*files} - {*hub.repositories["anna/lines"].files} == {"run.json"}
 
 
 @pytest.mark.parametrize("part", ["mermaid", "versions_of", "_results"])
@@ -151,10 +157,12 @@ def test_a_hub_that_fails(hub: Any, model: mtlkit.Model, step: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b/c", "../a", "a--b", "x" * 200])
-def test_what_can_be_no_name(hub: Any, model: mtlkit.Model, name: str) -> None:
-    with pytest.raises(CheckpointError, match="this can't be the name of a repository, as 'anna/houses' is"):
+def test_what_can_be_no_name(hub: Any, model: mtlkit.Model, name: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"repo_id: found .* expected what can be the name of a repository"):
         model.push_to_hub(name, token="hf_write")
-    assert hub.requests == []
+    with pytest.raises(SpecError, match=r"name: found .* expected what can be the name of a repository"):
+        model.save_pretrained(tmp_path / "m", name=name)
+    assert hub.requests == [] and not (tmp_path / "m").exists()
 
 
 def test_an_empty_message_is_told(hub: Any, model: mtlkit.Model) -> None:
@@ -212,9 +220,9 @@ def test_what_is_there_is_not_taken_for_private(hub: Any, model: mtlkit.Model, p
 
 @pytest.mark.parametrize("name", [None, 3, Path("anna/houses")])
 def test_what_is_no_text(hub: Any, model: mtlkit.Model, name: Any, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"repo_id: found .*expected a text"):
+    with pytest.raises(SpecError, match=r"repo_id: found .*expected what can be"):
         model.push_to_hub(name, token="hf_write")
     if name is not None:
-        with pytest.raises(SpecError, match=r"name: found .*expected a text"):
+        with pytest.raises(SpecError, match=r"name: found .*expected what can be"):
             model.save_pretrained(tmp_path / "m", name=name)
     assert hub.requests == []

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 from typer.testing import CliRunner
 
 import mtlkit
-from mtlkit import CheckpointError, runfile
+from mtlkit import CheckpointError, encoders, runfile
 from mtlkit.cli import app
 from mtlkit.hub.run import _without_places
 
@@ -71,6 +72,30 @@ def test_nothing_of_the_machine_goes_along(home: Path, public: Path) -> None:
     assert set(run) == {"model", "train", "data"} and run["data"]["path"] == "houses.csv"
     assert run["train"] == {"epochs": 2, "batch_size": 16}
     assert (public / "table.json").read_bytes() == (home / "m" / "table.json").read_bytes()
+
+
+def test_the_weights_that_an_encoder_began_from_are_neither_named_nor_asked_for(home: Path, tmp_path: Path) -> None:
+    asked: list[str | bool] = []
+
+    @encoders.register("begun")
+    class Begun(nn.Linear):
+        def __init__(self, input_shape: tuple[int, ...], *, pretrained: str | bool = False) -> None:
+            super().__init__(input_shape[0], 4)
+            asked.append(pretrained)
+
+    encoder = {"type": "sequential", "layers": [{"type": "begun", "pretrained": str(home / "weights")}]}
+    run = {**json.loads((home / "run.json").read_text()), "model": {"encoder": encoder}, "train": {"epochs": 1}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    runfile.train(tmp_path / "run.json", tmp_path / "m")
+    mtlkit.load(tmp_path / "m").save_pretrained(tmp_path / "public", run=tmp_path / "m")
+    assert not [path.name for path in (tmp_path / "public").iterdir() if home.name.encode() in path.read_bytes()]
+    asked.clear()
+    mtlkit.build_model(mtlkit.Model.from_pretrained(tmp_path / "public").spec)
+    assert call("predict", tmp_path / "public", home / "houses.csv", "--out", tmp_path / "a.csv").exit_code == 0
+    # Nor by a drawing of what `model.save` wrote, which still names them.
+    for options in ((), ("--cost",)):
+        assert call("show", tmp_path / "m", *options).exit_code == 0
+    assert set(asked) == {False}
 
 
 @pytest.mark.parametrize("place", ["folder", "cache"])
@@ -162,6 +187,10 @@ def test_no_run_is_lost(home: Path, public: Path, tmp_path: Path) -> None:
         ("file:///home/anna/houses.csv", "houses.csv"),
         ("sqlite:////home/anna/houses.db", "houses.db"),
         ("https://anna:secret@example.org/houses.csv", "houses.csv"),
+        ("https://example.org/houses.csv?token=secret#secret", "houses.csv"),
+        ("https://anna:secret@example.org", ""),
+        ("https://anna:secret@example.org/", ""),
+        ("path=s3://anna:secret@bucket/houses.csv?key=secret", "houses.csv"),
         ("db=/home/anna/houses.db", "houses.db"),
         # No paths: cells' separators, units, kinds, labels.
         ("/", "/"),

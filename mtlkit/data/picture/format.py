@@ -76,7 +76,8 @@ class ImageFormat:
         The columns are those of `with_predictions`.
 
         Raises:
-            DataError: a file can't be read or written, or the predictions are not of these images and tasks.
+            DataError: the source can't be read, or the predictions are not of these images and tasks.
+            MtlkitError: the file can't be written.
         """
         pandas = bench_extra("pandas", "a table file")
         frame = pandas.DataFrame({"path": _listed(source)[1]})

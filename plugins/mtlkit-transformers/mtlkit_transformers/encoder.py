@@ -72,8 +72,9 @@ class Transformers(nn.Module):
         if layers is not None:
             _keep_first(self.model, family, layers, made_of.model_type)
         self.vocab, self.padding_id = made_of.vocab_size, made_of.pad_token_id
-        self._ids = Ids(self.vocab, self.padding_id, _longest(made_of, family))
-        self.output_shape = (_fitting(input_shape[0], self._ids.longest), made_of.hidden_size)
+        self.longest = _longest(made_of, family)
+        self._ids = Ids(self.vocab, self.padding_id, self.longest)
+        self.output_shape = (_fitting(input_shape[0], self.longest), made_of.hidden_size)
         self._stages = stages_of(self.model, family, self._ids, self.output_shape)
         if freeze:
             _freeze(self._stages, freeze, made_of.model_type)

@@ -67,6 +67,21 @@ def test_a_saved_model_needs_the_folder_no_more(name: str, folder: Callable[...,
     assert list(loaded.state_dict()) == list(model.state_dict())
 
 
+def test_a_published_model_tells_nothing_of_the_folder_and_its_spec_builds_without(
+    folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = folder("bert")
+    options = {"layers": 1, "freeze": 1, "dropout": 0.2}
+    model = build_model(spec_of({"type": "transformers", "pretrained": str(path), **options}))
+    model.save_pretrained(tmp_path / "public")
+    shutil.rmtree(path)
+    assert not [one.name for one in (tmp_path / "public").iterdir() if str(tmp_path).encode() in one.read_bytes()]
+    found = mtlkit.Model.from_pretrained(tmp_path / "public")
+    again = build_model(found.spec)
+    assert again.spec == found.spec and list(again.state_dict()) == list(model.state_dict())
+    assert torch.equal(found(IDS)["b"], model.eval()(IDS)["b"])
+
+
 @pytest.mark.parametrize("sharing", ["none", "cross_stitch", "lora"])
 def test_a_saved_scheme_needs_the_folder_no_more(sharing: str, folder: Callable[..., Path], tmp_path: Path) -> None:
     path = folder("bert")
