@@ -83,6 +83,16 @@ def test_gradients_are_added_as_torch_adds_them(balancer: Any) -> None:
         assert torch.allclose(both, a + b, atol=1e-6)
 
 
+def test_where_a_batch_fails_the_gradients_of_those_before_stay() -> None:
+    objective = Objective(model_of(), balancer="upgrad")
+    objective.backward(objective(X, Y))
+    before = {name: p.grad.clone() for name, p in objective.model.named_parameters()}
+    with pytest.raises(ArithmeticError):
+        objective.backward({task: loss * torch.inf for task, loss in objective(X, Y).items()})
+    for name, p in objective.model.named_parameters():
+        assert torch.equal(p.grad, before[name]), name
+
+
 def test_losses_of_several_batches_may_be_joined() -> None:
     objective = Objective(model_of(), balancer="upgrad")
     losses = {**objective(X[:12], {"a": Y["a"][:12]}), **objective(X[12:], {"b": Y["b"][12:]})}
