@@ -70,6 +70,7 @@ class Objective(nn.Module):
         self.places = Places(model)
         self.places.check(self.balancer, part["type"])
         self._name: str = part["type"]
+        self._graph = model.graph
         self._of = {task: TaskLoss(task, model.loss(task)) for task in model.tasks}
         self._weights = {name: task.weight for name, task in model.graph.tasks.items()}
 
@@ -84,7 +85,14 @@ class Objective(nn.Module):
 
         Raises:
             DataError: inputs or labels do not fit the model.
+            MtlkitError: the model has had other tasks when this was made.
+            SpecError: so much was frozen since that the balancer can't work on what is left.
         """
+        if self.model.graph is not self._graph:
+            raise MtlkitError(
+                f"found a model whose tasks have changed: it has {', '.join(self.model.tasks)[:500]}, and when its "
+                f"objective was made it had {', '.join(self._of)[:500]}. Make another mtlkit.Objective of it"
+            )
         labels = {task: checked_target(self.model, task, target) for task, target in targets.items()}
         tasks = tuple(t for t in self.model.tasks if t in labels and any_label(self.model.loss(t), labels[t]))
         border = self._places_now().border(self.balancer.at)

@@ -117,6 +117,16 @@ def test_frozen_parameters_are_seen() -> None:
     objective.model.head("a").requires_grad_(False)
     objective.backward(objective(X, Y))
     assert objective.model.head("a").weight.grad is None
+    objective.model.freeze("encoder")
+    with pytest.raises(SpecError, match="they share no parameter that is trained"):
+        objective(X, Y)
+
+
+def test_a_model_whose_tasks_have_changed_is_refused() -> None:
+    objective = Objective(model_of())
+    objective.model.rename_task("a", "z")
+    with pytest.raises(MtlkitError, match="it has z, b, c, and when its objective was made it had a, b, c. Make"):
+        objective(X, {"b": Y["b"]})
 
 
 @pytest.mark.parametrize(
