@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtlkit import Model, MtlkitError, Trainer, build_model
+from mtlkit import Model, MtlkitError, Trainer, build_model, sharings
 
 SPEC: dict[str, Any] = {
     "input": [3],
@@ -42,6 +42,13 @@ def test_what_is_frozen_stays_to_the_bit(names: list[str], left: set[str]) -> No
     assert moved(model) == left
     model.unfreeze(*names)
     assert moved(model) == {"encoders.encoder", "heads.a", "heads.b"}
+
+
+@pytest.mark.parametrize("scheme", sharings)
+def test_every_scheme_that_is_frozen_stays_to_the_bit(scheme: str) -> None:
+    model = build_model({**SPEC, "sharing": scheme})
+    model.freeze("encoder")
+    assert moved(model) == {"heads.a", "heads.b"}
 
 
 def test_batch_normalisation_that_is_frozen_works_as_in_evaluation() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,8 @@ class _Surgery:
         if name not in model.graph.encoders:
             return self._new(plan.scheme(name), model.encoders)
         before, part = _part(model.spec, name), _part(plan.spec, name)
-        if before["type"] != part["type"] or _networks(before) != _networks(part):
+        moved = _moved(model.graph.encoders[name].sources, plan.graph.encoders[name].sources)
+        if before["type"] != part["type"] or _networks(before) != _networks(part) or moved:
             return self._new(plan.scheme(name), model.encoders)
         old, key = model.scheme(name), f"encoders.{module_name(name)}"
         same = (
@@ -203,6 +204,11 @@ def _carry_modes(old: nn.Module, new: nn.Module, in_order: bool) -> None:
 
 def _own(module: nn.Module) -> list[int]:
     return [id(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())]
+
+
+def _moved(before: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether something that an encoder reads stands elsewhere now: where it stood, weights would read another."""
+    return any(source in before and before.index(source) != place for place, source in enumerate(now))
 
 
 def _reads(graph: Graph, shapes: Mapping[str, Shape], encoder: str) -> tuple[Shape, set[str]]:

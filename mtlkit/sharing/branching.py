@@ -95,7 +95,8 @@ class Branching(nn.Module):
 
     def _next_temperature(self) -> Tensor:
         way = (self.passes / self.steps).clamp(max=1)
-        if torch.is_grad_enabled():
+        # Choices that are frozen wait, and so does their temperature.
+        if torch.is_grad_enabled() and any(choice.weight.requires_grad for choice in self.choices):
             self.passes += 1
         return self.temperature * (_LAST / self.temperature) ** way
 

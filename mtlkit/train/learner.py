@@ -134,7 +134,13 @@ class Learner:
         """The batch with the labels of tasks that are trained as one side by side, if they can be at this step."""
         if not self.as_one:
             return batch.apart() if batch.together else batch
-        return batch if batch.together else self.together.joined(batch)
+        joined = batch if batch.together else self.together.joined(batch)
+        if self.trainer.settings["missing"] == "error" and not all(one.complete for one in joined.together.values()):
+            apart = joined.apart()
+            for task in self.losses:
+                # It refuses what is missing, unless the task has stopped.
+                self._labelled(apart, task)
+        return joined
 
     def _learn_as_one(self, batch: Batch) -> Losses | None:
         """The gradients of a batch, those of each group of tasks in one; None where something isn't finite."""

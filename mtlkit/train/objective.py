@@ -13,7 +13,8 @@ docs/loops.md has it in Lightning and in Accelerate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from mtlkit.train.batches.checks import checked_target
 from mtlkit.train.fittings import made_balancer, refuse_other_models
 from mtlkit.train.kept import Kept
 from mtlkit.train.losses import TaskLoss
+from mtlkit.train.penalty import add_penalty
 from mtlkit.train.places import Places
 from mtlkit.train.step import TrainStep
 from mtlkit.train.walk import modules_of, trained
@@ -68,6 +70,7 @@ class Objective(nn.Module):
         self.places = Places(model)
         self.places.check(self.balancer, part["type"])
         self._name: str = part["type"]
+        self._graph = model.graph
         self._of = {task: TaskLoss(task, model.loss(task)) for task in model.tasks}
         self._weights = {name: task.weight for name, task in model.graph.tasks.items()}
 
@@ -82,7 +85,14 @@ class Objective(nn.Module):
 
         Raises:
             DataError: inputs or labels do not fit the model.
+            MtlkitError: the model has had other tasks when this was made.
+            SpecError: so much was frozen since that the balancer can't work on what is left.
         """
+        if self.model.graph is not self._graph:
+            raise MtlkitError(
+                f"found a model whose tasks have changed: it has {', '.join(self.model.tasks)[:500]}, and when its "
+                f"objective was made it had {', '.join(self._of)[:500]}. Make another mtlkit.Objective of it"
+            )
         labels = {task: checked_target(self.model, task, target) for task, target in targets.items()}
         tasks = tuple(t for t in self.model.tasks if t in labels and any_label(self.model.loss(t), labels[t]))
         border = self._places_now().border(self.balancer.at)
@@ -97,6 +107,8 @@ class Objective(nn.Module):
     def backward(self, losses: Mapping[str, Tensor], backward: Callable[[Tensor], None] = Tensor.backward) -> None:
         """Add the balanced gradient, and that of what the sharing schemes add to the loss, to `.grad`.
 
+        Where it fails, `.grad` is as before.
+
         Args:
             losses: what a call gave; or a dict of losses, those of several batches say, if the balancer does not work
                 at features.
@@ -106,21 +118,13 @@ class Objective(nn.Module):
             ArithmeticError: a balancer on gradients found some that are NaN or infinite; it names the tasks.
             MtlkitError: there are several processes, and what is to be done is no plain sum in each.
         """
-        penalty = self.model.penalty()
-        self._refuse_several(penalty)
-        parameters = trained(modules_of(self))
-        before = [p.grad for p in parameters]
+        self._refuse_several()
         # Some balancers put gradients in the place of others.
-        for parameter in parameters:
-            parameter.grad = None
-        if losses:
-            border = losses.border if isinstance(losses, BatchLosses) else None
-            self.balancer.backward(TrainStep(losses, self.places, border, backward))
-        if penalty is not None and penalty.requires_grad:
-            backward(penalty)
-        for parameter, gradient in zip(parameters, before, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+        with _accumulating(trained(modules_of(self))):
+            if losses:
+                border = losses.border if isinstance(losses, BatchLosses) else None
+                self.balancer.backward(TrainStep(losses, self.places, border, backward))
+            add_penalty(self.model, backward, step=None)
 
     def after_step(self, x: Inputs, targets: Mapping[str, Any]) -> None:
         """Let the balancer learn from what an optimiser step did to the losses of its batch, as `famo` does."""
@@ -138,10 +142,13 @@ class Objective(nn.Module):
         """Tell the balancer that an epoch is over, which `dwa` counts in."""
         self.balancer.end_epoch()
 
-    def _refuse_several(self, penalty: Tensor | None) -> None:
+    def _refuse_several(self) -> None:
         number = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-        if number > 1 and not (self.balancer.fixed and penalty is None):
-            what = f"balancer {self._name!r}" if penalty is None else "a sharing scheme with a penalty"
+        if number == 1:
+            return
+        penalised = self.model.penalty() is not None
+        if penalised or not self.balancer.fixed:
+            what = "a sharing scheme with a penalty" if penalised else f"balancer {self._name!r}"
             raise MtlkitError(
                 f"found {number} processes, of which each has an objective of its own: with {what} their parameters "
                 "would drift apart. Use mtlkit.Trainer, which trains in several processes, or 'sum' without a penalty"
@@ -153,3 +160,20 @@ class Objective(nn.Module):
             self.places = Places(self.model)
             self.places.check(self.balancer, self._name)
         return self.places
+
+
+@contextmanager
+def _accumulating(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Gradients made within are added to those of before; where something fails, these are put back alone."""
+    before = [p.grad for p in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield
+    except BaseException:
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+        raise
+    for parameter, gradient in zip(parameters, before, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.model import Model
 from mtlkit.part import Part
-from mtlkit.selecting import ROLES
 from mtlkit.train.named import assigned, name_problems
 from mtlkit.train.packed import Joined, Packed
 
@@ -105,7 +105,7 @@ def make_optimizer(
         pack: whether small parameters may be moved into one tensor (see `mtlkit.train.packed`).
     """
     kind = OPTIMIZERS[part["type"]]
-    by_name = _by_name(part)
+    by_name = _by_name(part, model)
     # A balancer's parameters have the default of what differs by name.
     options = {key: value for key, value in part.items() if key != "type" and key not in by_name}
     options.setdefault("lr", _DEFAULT_LR)
@@ -121,36 +121,49 @@ def make_optimizer(
 
 def options_of_heads(part: Part, model: Model) -> dict[str, tuple[float, ...]]:
     """Of each task the options that differ by name, as its head's parameters have them; empty where none differs."""
-    by_name = _by_name(part)
+    by_name = _by_name(part, model)
     if not by_name:
         return {}
-    deciding = [(values, assigned(model, values, nn.Module.parameters)) for values in by_name.values()]
     heads = {task: next(model.head(task).parameters(), None) for task in model.tasks}
-    return {task: tuple(values[of[p]] for values, of in deciding) for task, p in heads.items() if p is not None}
+    return {task: tuple(one.of(p) for one in by_name.values()) for task, p in heads.items() if p is not None}
 
 
-def _by_name(part: Part) -> dict[str, dict[str, float]]:
-    """The options that differ by name, each with its default for what no name of the user's holds."""
+@dataclass(frozen=True)
+class _ByName:
+    """An option that differs by name: its values, its default, and the name that decides on each parameter held."""
+
+    values: Mapping[str, float]
+    default: float
+    deciding: Mapping[nn.Parameter, str]
+
+    def of(self, p: nn.Parameter) -> float:
+        """A parameter's value."""
+        return self.values[self.deciding[p]] if p in self.deciding else self.default
+
+
+def _by_name(part: Part, model: Model) -> dict[str, _ByName]:
+    """The options that differ by name."""
     found = {key: part[key] for key in _BY_NAME if isinstance(part.get(key), dict)}
-    if not found:
-        return {}
     decay = inspect.signature(OPTIMIZERS[part["type"]]).parameters["weight_decay"].default
     defaults = {"lr": _DEFAULT_LR, "weight_decay": decay}
-    return {key: {**dict.fromkeys(ROLES, defaults[key]), **values} for key, values in found.items()}
+    return {
+        key: _ByName(values, defaults[key], assigned(model, values, nn.Module.parameters))
+        for key, values in found.items()
+    }
 
 
-def _groups(model: Model, by_name: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _groups(model: Model, by_name: Mapping[str, _ByName]) -> list[dict[str, Any]]:
     """The parameters that have the same options. A group keeps the names of its rates, as `rates` tells them."""
-    deciding = {key: assigned(model, values, nn.Module.parameters) for key, values in by_name.items()}
+    encoders = {*model.encoders.parameters()}
     groups: dict[tuple[float, ...], dict[str, Any]] = {}
     for p in model.parameters():
-        # What somebody has put beside encoders and heads goes with the heads.
-        names = {key: of.get(p, "head") for key, of in deciding.items()}
-        options = {key: by_name[key][name] for key, name in names.items()}
+        options = {key: one.of(p) for key, one in by_name.items()}
         group = groups.setdefault(tuple(options.values()), {"params": [], "names": {}, **options})
         group["params"].append(p)
-        if "lr" in names:
-            group["names"][names["lr"]] = None
+        if "lr" in by_name:
+            # What somebody has put beside encoders and heads goes with the heads.
+            role = "encoder" if p in encoders else "head"
+            group["names"][by_name["lr"].deciding.get(p, role)] = None
     return [*groups.values()]
 
 

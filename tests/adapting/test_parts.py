@@ -123,6 +123,27 @@ def test_equal_names_and_shapes_in_another_part_are_not_enough() -> None:
     assert not report(adapt(build_model(spec_of(nested[0])), spec_of(nested[1]))).kept[0].startswith("encoders.")
 
 
+@pytest.mark.parametrize(
+    ("reads", "new"),
+    [
+        (["p", "q"], ()),
+        (["p", "input"], ()),
+        (["q", "p"], ("weight", "bias")),
+        (["input", "p"], ("weight", "bias")),
+        (["p", "q", "input"], ("weight",)),
+    ],
+    ids=str,
+)
+def test_what_reads_the_same_in_another_order_is_new(reads: list[str], new: tuple[str, ...]) -> None:
+    """What takes the place of another one is taken for it, as by a new name."""
+    linear: dict[str, Any] = {"type": "linear", "features": 4}
+    encoders = {"p": linear, "q": linear, "r": {**linear, "from": ["p", "q"]}, "s": {**linear, "from": ["p", "q"]}}
+    tasks = {name: {"outputs": 1, "on": name} for name in "rs"}
+    spec = {"input": [4], "encoders": encoders, "tasks": tasks}
+    changed = adapt(build_model(spec), {**spec, "encoders": {**encoders, "r": {**linear, "from": reads}}})
+    assert report(changed).new == tuple(f"encoders.r.trunk.{name}" for name in new)
+
+
 def test_norms_of_two_kinds_do_not_fit() -> None:
     batch, layer = ({"type": "mlp", "hidden": [4], "norm": norm} for norm in ("batch", "layer"))
     new = adapt(build_model(spec_of(batch)), spec_of(layer))

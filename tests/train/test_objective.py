@@ -83,6 +83,16 @@ def test_gradients_are_added_as_torch_adds_them(balancer: Any) -> None:
         assert torch.allclose(both, a + b, atol=1e-6)
 
 
+def test_where_a_batch_fails_the_gradients_of_those_before_stay() -> None:
+    objective = Objective(model_of(), balancer="upgrad")
+    objective.backward(objective(X, Y))
+    before = {name: p.grad.clone() for name, p in objective.model.named_parameters()}
+    with pytest.raises(ArithmeticError):
+        objective.backward({task: loss * torch.inf for task, loss in objective(X, Y).items()})
+    for name, p in objective.model.named_parameters():
+        assert torch.equal(p.grad, before[name]), name
+
+
 def test_losses_of_several_batches_may_be_joined() -> None:
     objective = Objective(model_of(), balancer="upgrad")
     losses = {**objective(X[:12], {"a": Y["a"][:12]}), **objective(X[12:], {"b": Y["b"][12:]})}
@@ -107,6 +117,16 @@ def test_frozen_parameters_are_seen() -> None:
     objective.model.head("a").requires_grad_(False)
     objective.backward(objective(X, Y))
     assert objective.model.head("a").weight.grad is None
+    objective.model.freeze("encoder")
+    with pytest.raises(SpecError, match="they share no parameter that is trained"):
+        objective(X, Y)
+
+
+def test_a_model_whose_tasks_have_changed_is_refused() -> None:
+    objective = Objective(model_of())
+    objective.model.rename_task("a", "z")
+    with pytest.raises(MtlkitError, match="it has z, b, c, and when its objective was made it had a, b, c. Make"):
+        objective(X, {"b": Y["b"]})
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,17 @@ def test_parameters_of_the_same_options_are_one_group() -> None:
     assert len(plain) == 1 and "names" not in plain[0]
 
 
+def test_what_no_name_holds_has_the_default_where_a_part_has_the_name_of_a_role() -> None:
+    encoders = {"head": SPEC["encoders"]["low"], "top": {**SPEC["encoders"]["high"], "from": "head"}}
+    tasks = {"encoder": {"outputs": 2, "on": "head"}, "b": {"outputs": 2, "on": "top"}}
+    model = built({**SPEC, "encoders": encoders, "tasks": tasks})
+    part = {"type": "sgd", "lr": {"b": 0.1, "task:encoder": 0.2}, "weight_decay": {"top": 0.3}}
+    history = Trainer(model, epochs=1, optimizer=part, progress=False).fit(batches(model, 1))
+    assert history.epochs[0]["lr"] == {"encoder": 1e-3, "task:encoder": 0.2, "b": 0.1}
+    made = make_optimizer(check_optimizer(part, model), model).optimizer.param_groups
+    assert [(group["lr"], group["weight_decay"]) for group in made] == [(1e-3, 0), (1e-3, 0.3), (0.2, 0), (0.1, 0)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "paths"),
     [

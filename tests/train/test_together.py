@@ -352,6 +352,23 @@ def test_labels_that_do_not_fit_name_their_task() -> None:
         Trainer(model, epochs=1, progress=False).fit((x, y))
 
 
+@pytest.mark.parametrize("lacking", ["a label", "all labels", "the task"])
+def test_missing_labels_are_refused_where_asked(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model(spec())
+    x, y = data(model)
+
+    def fit() -> int:
+        return trained(model, [(x, y)], 2, monkeypatch, missing="error")[2]
+
+    assert fit() > 0
+    if lacking == "the task":
+        del y["t4"]
+    else:
+        y["t4"][3 if lacking == "a label" else slice(None)] = torch.nan
+    with pytest.raises(DataError, match="task 't4' has missing labels"):
+        fit()
+
+
 def test_a_loss_with_parameters_or_another_forward_is_computed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     class Doubled(losses["mse"]):  # type: ignore[misc]
         def forward(self, output: Tensor, target: Tensor) -> Tensor:
