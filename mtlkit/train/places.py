@@ -40,17 +40,20 @@ _SMALL_TRUNK = 20_000
 
 
 class Places:
-    """Where the tasks of a model share it, as long as the same parameters are trained.
+    """Where the tasks of a model share it, as long as it has the same tasks and the same parameters are trained.
 
     What it finds is kept; nothing is looked for before it is needed.
     """
 
     def __init__(self, model: Model, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
-        self._trained = trained(modules_of(model))
+        self._graph, self._trained = model.graph, trained(modules_of(model))
 
     def outdated(self, now: Sequence[nn.Parameter]) -> bool:
-        """Whether parameters have been frozen, freed or replaced since; these are trained now."""
+        """Whether parameters have been frozen, freed or replaced since, or tasks renamed; these are trained now."""
+        # A task with a new name has the parameters that it had.
+        if self.model.graph is not self._graph:
+            return True
         return len(now) != len(self._trained) or any(p is not q for p, q in zip(now, self._trained, strict=True))
 
     @cached_property

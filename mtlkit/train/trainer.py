@@ -220,7 +220,7 @@ class Trainer:
             return predicted(self.model, inputs, self.accelerator.device, self.settings["batch_size"])
 
     def current_places(self, parameters: Sequence[nn.Parameter] | None = None, for_now: bool = False) -> Places:
-        """Where the tasks share the model, found anew where parameters were frozen or freed meanwhile.
+        """Where the tasks share the model, found anew where it has changed or parameters were frozen or freed.
 
         Args:
             parameters: those that are trained now, found if left out.

@@ -97,16 +97,34 @@ def test_from_the_twelve_assays_of_tox21_to_thirteen(tmp_path: Path) -> None:
     check_twelve_assays(model, x[:512], {task: label[:512] for task, label in y.items()}, tmp_path)
 
 
-def test_a_trainer_goes_on_with_other_tasks() -> None:
+@pytest.mark.parametrize("balancer", ["uw", "upgrad", {"type": "upgrad", "at": "features"}, "gradnorm"], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("rename_task", "assay 1", "first")],
+        [("add_task", "assay 4", ASSAY), ("remove_task", "assay 0")],
+    ],
+    ids=["renamed", "added and removed"],
+)
+def test_a_trainer_goes_on_with_other_tasks(balancer: Any, changes: list[tuple[Any, ...]]) -> None:
+    """As a new trainer would, to the bit."""
     x, y = assays(5)
-    *first, last = y
-    model = build_model({"input": [16], "encoder": "mlp", "tasks": dict.fromkeys(first, ASSAY)})
-    trainer = Trainer(model, epochs=1, balancer="uw", progress=False)
-    trainer.fit((x, {task: y[task] for task in first}))
-    model.add_task(last, ASSAY)
-    model.remove_task(first[0])
-    history = trainer.fit((x, {task: label for task, label in y.items() if task != first[0]}))
-    assert list(history.epochs[-1]["train"]) == list(model.tasks) == [*first[1:], last]
+    y["first"] = y["assay 1"]
+    model = build_model({"input": [16], "encoder": "mlp", "tasks": dict.fromkeys([*y][:4], ASSAY)})
+
+    def trainer_of(model: Model) -> Trainer:
+        return Trainer(model, epochs=1, balancer=balancer, progress=False)
+
+    trainer = trainer_of(model)
+    trainer.fit((x, {task: y[task] for task in model.tasks}))
+    for method, *arguments in changes:
+        getattr(model, method)(*arguments)
+    twin, labels = copy.deepcopy(model), {task: y[task] for task in model.tasks}
+    before = state(model)
+    trainer.fit((x, labels))
+    trainer_of(twin).fit((x, labels))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, twin.state_dict()[name]) and not torch.equal(tensor, before[name]), name
 
 
 def test_an_optimizer_goes_on_with_the_parameters_that_stay() -> None:
