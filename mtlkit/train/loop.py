@@ -88,7 +88,6 @@ class Loop:
         started = time.perf_counter()
         modules = modules_of(self.trainer.model)
         training(self.trainer.model, modules)
-        self.freezing.still()
         self.learner.look_at(modules, self.freezing.for_now)
         now = self.so_far = self.so_far or SoFar()
         started -= now.seconds

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlkit import Callback, SpecError, Trainer, balancers, build_model
+from mtlkit.freezing import is_still
 from mtlkit.model import Model
 
 SPEC: dict[str, Any] = {
@@ -107,6 +108,25 @@ class ByHand(Callback):
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         trainer.model.encoders.requires_grad_(epoch > 2)
+
+
+class Sampling(Callback):
+    """Looks at the model in evaluation mode in the middle of an epoch, as one does who draws samples."""
+
+    def on_step_end(self, trainer: Trainer, losses: dict[str, Tensor]) -> None:
+        trainer.model.eval()
+        trainer.model.train()
+
+
+def test_batch_normalisation_stays_whatever_mode_a_callback_chooses() -> None:
+    model = built()
+    model.freeze("low")
+    before = copy.deepcopy(model.state_dict())
+    how: dict[str, Any] = {"epochs": 2, "batch_size": 8, "callbacks": [Sampling()], "progress": False}
+    Trainer(model, freeze={"encoder": None}, **how).fit(examples(model))
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items() if name.startswith("encoders."))
+    held = {name for name, module in model.named_modules() if is_still(module)}
+    assert held and all(name.startswith("encoders.low.") for name in held), "held beyond the fit as before"
 
 
 def test_it_is_as_freezing_by_hand() -> None:
