@@ -86,8 +86,8 @@ class Learner:
         self.buffered = [module for module in modules if module._buffers] if self.skips or self.as_one else []
         self.penalised = any(hasattr(scheme, "penalty") for scheme in self.model.encoders.values())
         self.places = self.trainer.current_places(self.parameters, for_now)
-        # Where all that is shared is frozen for now, each task's own parameters take its own gradient.
-        self.balances = self.balancer.at is None or not for_now or bool(self.places.shared)
+        # Where what a balancer works at is frozen for now, the rest takes the gradient of the sum.
+        self.balances = not for_now or self.places.serves(self.balancer)
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.

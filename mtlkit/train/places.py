@@ -125,6 +125,10 @@ class Places:
             return False, f"one task at a time: on {device} that is faster, or safer, for {', '.join(other)}"
         return True, "all tasks in one pass: there are many, and the trunk is made of operations that gain by it"
 
+    def serves(self, balancer: Balancer) -> bool:
+        """Whether anything is trained where a balancer takes the tasks' gradients."""
+        return balancer.at is None or bool(self.last_layer if balancer.at == "last_layer" else self.shared)
+
     def check(self, balancer: Balancer, name: str, precision: str = "fp32") -> None:
         """Refuse a balancer that can't work on this model.
 
@@ -152,7 +156,7 @@ class Places:
                 "balances the tasks' gradients at what they share, and they share no parameter that is trained. Use "
                 "'sum', or another sharing scheme",
             )
-        if balancer.at == "last_layer" and not self.last_layer:
+        if not self.serves(balancer):
             raise _refused(
                 name, "works at the last layer that all tasks share, and there is none. Use another balancer"
             )

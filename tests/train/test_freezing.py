@@ -93,6 +93,12 @@ def test_every_balancer_waits_for_what_is_shared(name: str) -> None:
     assert states.moved(1) == {"a", "b"} and states.moved(2) == {"encoder", "a", "b"}
 
 
+def test_a_balancer_waits_for_the_layer_that_all_tasks_share() -> None:
+    """`high`, which two of the three share, is no place for it."""
+    states = fitted(built(), freeze={"low": 1}, balancer="gradnorm", epochs=2)
+    assert states.moved(1) == {"high", *"abc"} and states.moved(2) == {"low", "high", *"abc"}
+
+
 def test_a_balancer_that_will_find_nothing_shared_is_refused_before_the_first_step() -> None:
     model = built(PLAIN)
     before = copy.deepcopy(model.state_dict())
