@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlkit import Model, PluginError, SpecError, Trainer, build_model, load, sharings
+from mtlkit import Callback, Model, MtlkitError, PluginError, SpecError, Trainer, build_model, load, sharings
 from mtlkit.adapting import Adapted
 from mtlkit.data.npz import npz
 from mtlkit.testing.surgery import check_surgery
@@ -125,6 +125,27 @@ def test_a_trainer_goes_on_with_other_tasks(balancer: Any, changes: list[tuple[A
     trainer_of(twin).fit((x, labels))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, twin.state_dict()[name]) and not torch.equal(tensor, before[name]), name
+
+
+class Renaming(Callback):
+    """Renames a task at an event."""
+
+    def __init__(self, event: str) -> None:
+        setattr(self, event, self.rename)
+
+    def rename(self, trainer: Trainer, *_: Any) -> None:
+        trainer.model.rename_task("a", "z")
+
+
+@pytest.mark.parametrize("event", ["on_fit_start", "on_epoch_start", "on_step_end", "on_epoch_end"])
+def test_tasks_do_not_change_during_a_fit(event: str) -> None:
+    model = build_model({"input": [16], "encoder": "mlp", "tasks": {"a": ASSAY, "b": ASSAY}})
+    x, y = assays(2)
+    data = x, dict(zip("ab", y.values(), strict=True))
+    trainer = Trainer(model, epochs=2, callbacks=[Renaming(event)], progress=False)
+    with pytest.raises(MtlkitError, match="Its tasks can't change during a fit"):
+        trainer.fit(data)
+    assert model.tasks == ("z", "b")
 
 
 def test_an_optimizer_goes_on_with_the_parameters_that_stay() -> None:
