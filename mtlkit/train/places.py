@@ -47,12 +47,12 @@ class Places:
 
     def __init__(self, model: Model, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
-        self._graph, self._trained = model.graph, trained(modules_of(model))
+        self.graph, self._trained = model.graph, trained(modules_of(model))
 
     def outdated(self, now: Sequence[nn.Parameter]) -> bool:
         """Whether parameters have been frozen, freed or replaced since, or tasks renamed; these are trained now."""
         # A task with a new name has the parameters that it had.
-        if self.model.graph is not self._graph:
+        if self.model.graph is not self.graph:
             return True
         return len(now) != len(self._trained) or any(p is not q for p, q in zip(now, self._trained, strict=True))
 

@@ -127,6 +127,23 @@ def test_a_trainer_goes_on_with_other_tasks(balancer: Any, changes: list[tuple[A
         assert torch.equal(tensor, twin.state_dict()[name]) and not torch.equal(tensor, before[name]), name
 
 
+def test_what_a_trainer_knows_by_a_name_that_is_gone_is_told_before_a_step() -> None:
+    x, y = assays(2)
+    model = build_model({"input": [16], "encoder": "mlp", "tasks": {"a": ASSAY, "b": ASSAY}})
+    how: dict[str, Any] = {"optimizer": {"type": "adam", "lr": {"a": 0.1}}, "patience": {"a": 1}, "freeze": {"a": 1}}
+    trainer = Trainer(model, epochs=1, sampler={"type": "ratios", "ratios": {"a": 1, "b": 2}}, progress=False, **how)
+    model.rename_task("a", "z")
+    own = dict(zip("zb", [(x, label) for label in y.values()], strict=True))
+    for _ in range(2):
+        with pytest.raises(SpecError) as caught:
+            trainer.fit(own, own)
+        paths = [problem.path for problem in caught.value.problems]
+        assert paths == ["optimizer.lr.a", "sampler.ratios", "patience.a", "freeze.a"]
+    model.rename_task("z", "a")
+    own = {"a": own["z"], "b": own["b"]}
+    assert trainer.fit(own, own).epochs
+
+
 class Renaming(Callback):
     """Renames a task at an event."""
 
