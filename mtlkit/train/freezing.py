@@ -20,7 +20,9 @@ from torch import nn
 
 from mtlkit.errors import SpecError
 from mtlkit.freezing import hold_still, is_still, norms, release
+from mtlkit.graph import PREDICTION
 from mtlkit.model import Model
+from mtlkit.selecting import parts_of
 from mtlkit.train.named import assigned, name_problems
 
 Epochs = dict[str, int | None]
@@ -59,12 +61,19 @@ class Freezing:
         named = assigned(model, last, nn.Module.parameters)
         # What was frozen before stays so in the end.
         self._held = {p: last[name] for p, name in named.items() if p.requires_grad}
+        # Kept from the beginning, since those of a run that goes on may be free by now.
+        self._planned = dict(self._held)
         self._norms = {n: last[name] for n, name in assigned(model, last, norms).items() if not is_still(n)}
 
     @property
     def for_now(self) -> bool:
         """Whether something is frozen that will be freed in this fit."""
         return any(last < math.inf for last in self._held.values())
+
+    def last_of(self, task: str) -> int:
+        """The last epoch in which something of a task's own is frozen that will be freed then; 0 where nothing is."""
+        own = (p for part in parts_of(self.model, PREDICTION + task).values() for p in part.parameters())
+        return int(max((last for p in own if (last := self._planned.get(p, 0)) < math.inf), default=0))
 
     def hold(self) -> None:
         """Freeze what is never freed in this fit, so that what is planned for a whole fit knows of it."""

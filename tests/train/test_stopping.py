@@ -150,6 +150,17 @@ def test_a_schedule_ends_where_a_task_with_data_of_its_own_stops() -> None:
     assert history.epochs[-1]["step"] == 60 and history.epochs[-1]["lr"] == pytest.approx(0)
 
 
+@pytest.mark.parametrize(("sharing", "freeze"), [("hard", {"a": 4}), ("none", {"encoder": 4})], ids=["head", "column"])
+def test_the_patience_of_a_task_begins_when_nothing_of_its_own_is_frozen(sharing: str, freeze: dict[str, int]) -> None:
+    model = built({**SPEC, "sharing": sharing})
+    history, _ = fitted(model, batches(model), batches(model, 9), patience={"a": 1}, freeze=freeze, epochs=30)
+    stopped = history.stopped_tasks["a"]
+    losses = [record["valid"]["a"]["loss"] for record in history.epochs]
+    assert any(later >= sooner for sooner, later in pairwise(losses[:4])), "it would have stopped before"
+    first = next(epoch for epoch in range(6, 30) if losses[epoch - 1] >= min(losses[4 : epoch - 1]))
+    assert stopped == first and history.epochs[stopped - 1]["stopped"] == {"a": stopped - 1}
+
+
 def test_an_epoch_may_have_labels_of_what_has_stopped_alone() -> None:
     model = built()
     data, valid, patience = batches(model), batches(model, 9), {"a": 1}
