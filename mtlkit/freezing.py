@@ -35,9 +35,7 @@ def unfreeze(model: Model, names: Sequence[str]) -> None:
     for part in _parts(model, names):
         part.requires_grad_(True)
         for module in part.modules():
-            if is_still(module):
-                _release(module)
-                module.training = model.training
+            release(module, model.training)
 
 
 def _parts(model: Model, names: Sequence[str]) -> list[nn.Module]:
@@ -52,6 +50,7 @@ def norms(part: nn.Module) -> Iterator[nn.Module]:
 
 def hold_still(module: nn.Module) -> None:
     """Keep a module in evaluation mode, whatever mode the model is put into."""
+    module.training = False
     if not is_still(module):
         module.register_forward_pre_hook(_stay)
 
@@ -61,9 +60,11 @@ def is_still(module: nn.Module) -> bool:
     return _stay in module._forward_pre_hooks.values()
 
 
-def _release(module: nn.Module) -> None:
+def release(module: nn.Module, training: bool) -> None:
+    """Undo `hold_still`, if it was called: put the module into the mode in which the model is."""
     for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _stay]:
         del module._forward_pre_hooks[key]
+        module.training = training
 
 
 def _stay(module: nn.Module, inputs: Any) -> None:

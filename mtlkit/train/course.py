@@ -75,7 +75,7 @@ class Course:
         self._refuse_missing()
         self.best = Best(self.settings["patience"])
         patience = self.settings["patience"]
-        self.stopping = Stopping(patience if isinstance(patience, dict) else {})
+        self.patience: dict[str, int] = patience if isinstance(patience, dict) else {}
 
     def run(self) -> None:
         """Train to the end."""
@@ -108,6 +108,7 @@ class Course:
         trainer, settings, best, first = self.trainer, self.settings, self.best, self.trainer.processes.first
         epochs, total = self._lengths()
         run = Run(trainer, self._loop(total), self.train, best)
+        self.stopping = Stopping(self.patience, {task: run.loop.freezing.last_of(task) for task in self.patience})
         progress = Progress(settings["progress"] and first, trainer.model.tasks)
         trackers = Trackers(settings["trackers"] if first else [], settings["out_dir"], settings)
         with trackers, progress, self._keeper(run) as keeper:
@@ -149,7 +150,7 @@ class Course:
         assert self.valid is not None
         tallies = tally(trainer.model, self.valid, trainer.accelerator.device, trainer._autocast, trainer._apart)
         self.best.see(epoch, self._total(tallies), trainer.model)
-        losses = {task: tallies[task].mean_loss for task in self.stopping.patience}
+        losses = {task: tallies[task].mean_loss for task in self.patience}
         stopping = self.stopping.see(epoch, losses, trainer.history.stopped_tasks)
         trainer.history.stopped_tasks |= dict.fromkeys(stopping, epoch)
         scores = {task: found.scores() for task, found in tallies.items()}
@@ -159,7 +160,7 @@ class Course:
         """Let tasks' patience go on from the epochs of a checkpoint."""
         for record in self.trainer.history.epochs:
             known = record.get("valid", {})
-            losses = {task: known[task]["loss"] if task in known else math.nan for task in self.stopping.patience}
+            losses = {task: known[task]["loss"] if task in known else math.nan for task in self.patience}
             self.stopping.see(record["epoch"], losses)
 
     def _keeper(self, run: Run) -> Keeper:
@@ -256,7 +257,7 @@ class Course:
         weights = {task: graph.tasks[task].weight for task, found in tallies.items() if found.labels}
         if self.settings["patience"] and not weights:
             raise DataError("patience needs labels in the validation data; found none of any task")
-        missing = [task for task in self.stopping.patience if task not in weights]
+        missing = [task for task in self.patience if task not in weights]
         if missing:
             raise DataError(f"patience needs labels in the validation data; found none of the task {missing[0]!r}")
         return sum(weight * tallies[task].mean_loss for task, weight in weights.items()) if weights else math.nan

@@ -3,13 +3,12 @@
     freezing = Freezing(model, {"encoder": 2, "digit": None})
     freezing.hold()              # the head of "digit" is frozen
     freezing.at(1)               # before each epoch: all encoders are frozen too
-    freezing.still()             # after the model was put into training mode
     freezing.at(3)               # the encoders are free
     freezing.close()             # everything is as it was
 
 A layer that normalises by running statistics, batch normalisation say, keeps and uses those that it has while its part
-is frozen, so that features stay what they are: as in Keras, and as `FrozenBatchNorm2d` of torchvision and timm. Dropout
-goes on.
+is frozen, whatever mode the model is put into, so that features stay what they are: as in Keras, and as
+`FrozenBatchNorm2d` of torchvision and timm. Dropout goes on.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from mtlkit.errors import SpecError
-from mtlkit.freezing import norms
+from mtlkit.freezing import hold_still, is_still, norms, release
+from mtlkit.graph import PREDICTION
 from mtlkit.model import Model
+from mtlkit.selecting import parts_of
 from mtlkit.train.named import assigned, name_problems
 
 Epochs = dict[str, int | None]
@@ -60,13 +61,19 @@ class Freezing:
         named = assigned(model, last, nn.Module.parameters)
         # What was frozen before stays so in the end.
         self._held = {p: last[name] for p, name in named.items() if p.requires_grad}
-        self._norms = {norm: last[name] for norm, name in assigned(model, last, norms).items()}
-        self._epoch = 0
+        # Kept from the beginning, since those of a run that goes on may be free by now.
+        self._planned = dict(self._held)
+        self._norms = {n: last[name] for n, name in assigned(model, last, norms).items() if not is_still(n)}
 
     @property
     def for_now(self) -> bool:
         """Whether something is frozen that will be freed in this fit."""
         return any(last < math.inf for last in self._held.values())
+
+    def last_of(self, task: str) -> int:
+        """The last epoch in which something of a task's own is frozen that will be freed then; 0 where nothing is."""
+        own = (p for part in parts_of(self.model, PREDICTION + task).values() for p in part.parameters())
+        return int(max((last for p in own if (last := self._planned.get(p, 0)) < math.inf), default=0))
 
     def hold(self) -> None:
         """Freeze what is never freed in this fit, so that what is planned for a whole fit knows of it."""
@@ -76,23 +83,22 @@ class Freezing:
 
     def at(self, epoch: int) -> None:
         """Freeze what is frozen in an epoch, and free what no longer is."""
-        self._epoch = epoch
         for p, last in self._held.items():
             p.requires_grad_(epoch > last)
-        self._held = {p: last for p, last in self._held.items() if epoch <= last}
-
-    def still(self) -> None:
-        """Let frozen layers keep the statistics that they have, in a model that is in training mode."""
         for norm, last in self._norms.items():
-            if self._epoch <= last:
-                norm.training = False
+            if epoch <= last:
+                hold_still(norm)
+            else:
+                release(norm, self.model.training)
+        self._held = {p: last for p, last in self._held.items() if epoch <= last}
+        self._norms = {norm: last for norm, last in self._norms.items() if epoch <= last}
 
     def close(self) -> None:
         """Free what still is frozen."""
         for p in self._held:
             p.requires_grad_(True)
         for norm in self._norms:
-            norm.training = self.model.training
+            release(norm, self.model.training)
 
     def state_dict(self) -> list[str]:
         """The names of the parameters that are to be freed."""

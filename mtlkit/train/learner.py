@@ -43,6 +43,7 @@ class Learner:
         self.trainer, self.optimizer = trainer, optimizer
         self.together = together
         self.model, self.accelerator = trainer.model, trainer.accelerator
+        self.graph = self.model.graph
         self.at_home = self.accelerator.device.type == "cpu"
         """Whether data need not be moved to the model."""
         self.images = images(self.model, trainer.settings["batch_size"]) if self.at_home else frozenset()
@@ -75,7 +76,11 @@ class Learner:
         Args:
             modules: of the model.
             for_now: whether something is frozen that will be freed later.
+
+        Raises:
+            MtlkitError: tasks were changed since the fit began, or nothing is trained.
         """
+        self._refuse_changed()
         self.parameters = trained(modules)
         if not self.parameters:
             raise nothing_is_trained()
@@ -86,8 +91,15 @@ class Learner:
         self.buffered = [module for module in modules if module._buffers] if self.skips or self.as_one else []
         self.penalised = any(hasattr(scheme, "penalty") for scheme in self.model.encoders.values())
         self.places = self.trainer.current_places(self.parameters, for_now)
-        # Where all that is shared is frozen for now, each task's own parameters take its own gradient.
-        self.balances = self.balancer.at is None or not for_now or bool(self.places.shared)
+        # Where what a balancer works at is frozen for now, the rest takes the gradient of the sum.
+        self.balances = not for_now or self.places.serves(self.balancer)
+
+    def _refuse_changed(self) -> None:
+        if self.model.graph is not self.graph:
+            raise MtlkitError(
+                f"found other tasks or parts in the model than when the fit began, before step "
+                f"{self.trainer.step + 1}. Its tasks can't change during a fit: change them before it or after it"
+            )
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
         """The gradients of one group of batches, added to those of the `waiting` groups before it.
@@ -96,6 +108,7 @@ class Learner:
             The unweighted loss of each task that took part; None where none did.
         """
         if self.watched:
+            self._refuse_changed()
             # They may have frozen or replaced parameters, put other tensors in their place, or watch a head now.
             self.optimizer.heal()
             self.as_one = self.together.ready()

@@ -6,6 +6,7 @@ record = loop.epoch(1, batches)      # the epoch's entry in the history
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,8 +89,9 @@ class Loop:
         started = time.perf_counter()
         modules = modules_of(self.trainer.model)
         training(self.trainer.model, modules)
-        self.freezing.still()
         self.learner.look_at(modules, self.freezing.for_now)
+        if isinstance(data, OwnBatches):
+            data.stopped = self.learner.stopped
         now = self.so_far = self.so_far or SoFar()
         started -= now.seconds
         now.started = started
@@ -119,26 +121,33 @@ class Loop:
         self.learner.end_epoch()
         if not seen:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
-        means = sums.means()
-        if not means and self.learner.skipped:
-            raise NonFiniteError(
-                next(iter(self.learner.skipped)), self.trainer.step + 1, float("nan"), "loss in every batch"
-            )
-        if not means:
-            # Where only max_steps ends the training, it would go on for ever.
-            raise DataError("the training data have no label of any task; expected at least one in each epoch")
-        means = {task: means[task] for task in self.trainer.model.tasks if task in means}
+        means = self._checked(sums.means())
         penalty = float(torch.stack(penalties).mean()) if penalties else 0.0
+        loss = sum(self.learner.weights[task] * mean for task, mean in means.items()) + penalty
         record = {
             "epoch": number,
             "step": self.trainer.step,
             "seconds": time.perf_counter() - started,
             "lr": rates(self.optimizer.optimizer),
-            "loss": sum(self.learner.weights[task] * mean for task, mean in means.items()) + penalty,
+            "loss": loss if means else math.nan,
             **({"penalty": penalty} if penalties else {}),
             "train": {task: {"loss": mean} for task, mean in means.items()},
         }
         return {**record, "skipped": self.learner.skipped} if self.learner.skips else record
+
+    def _checked(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The mean loss of each task in an epoch, in the order of the tasks: if there is any, or need not be."""
+        if not means and self.learner.skipped:
+            raise NonFiniteError(
+                next(iter(self.learner.skipped)), self.trainer.step + 1, float("nan"), "loss in every batch"
+            )
+        stopped, settings = self.learner.stopped, self.trainer.settings
+        # Where tasks have stopped, the labels of others may come again. But where only max_steps ends the training, and
+        # no step is taken, it would go on for ever.
+        if not means and (not stopped or (settings["max_steps"] and not settings["epochs"])):
+            left = " that has not stopped" if stopped else ""
+            raise DataError(f"the training data have no label of any task{left}; expected at least one in each epoch")
+        return {task: means[task] for task in self.trainer.model.tasks if task in means}
 
     def _step(self, batches: int, losses: Losses, last: Group) -> None:
         if batches > 1:

@@ -40,17 +40,20 @@ _SMALL_TRUNK = 20_000
 
 
 class Places:
-    """Where the tasks of a model share it, as long as the same parameters are trained.
+    """Where the tasks of a model share it, as long as it has the same tasks and the same parameters are trained.
 
     What it finds is kept; nothing is looked for before it is needed.
     """
 
     def __init__(self, model: Model, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
-        self._trained = trained(modules_of(model))
+        self.graph, self._trained = model.graph, trained(modules_of(model))
 
     def outdated(self, now: Sequence[nn.Parameter]) -> bool:
-        """Whether parameters have been frozen, freed or replaced since; these are trained now."""
+        """Whether parameters have been frozen, freed or replaced since, or tasks renamed; these are trained now."""
+        # A task with a new name has the parameters that it had.
+        if self.model.graph is not self.graph:
+            return True
         return len(now) != len(self._trained) or any(p is not q for p, q in zip(now, self._trained, strict=True))
 
     @cached_property
@@ -122,6 +125,10 @@ class Places:
             return False, f"one task at a time: on {device} that is faster, or safer, for {', '.join(other)}"
         return True, "all tasks in one pass: there are many, and the trunk is made of operations that gain by it"
 
+    def serves(self, balancer: Balancer) -> bool:
+        """Whether anything is trained where a balancer takes the tasks' gradients."""
+        return balancer.at is None or bool(self.last_layer if balancer.at == "last_layer" else self.shared)
+
     def check(self, balancer: Balancer, name: str, precision: str = "fp32") -> None:
         """Refuse a balancer that can't work on this model.
 
@@ -149,7 +156,7 @@ class Places:
                 "balances the tasks' gradients at what they share, and they share no parameter that is trained. Use "
                 "'sum', or another sharing scheme",
             )
-        if balancer.at == "last_layer" and not self.last_layer:
+        if not self.serves(balancer):
             raise _refused(
                 name, "works at the last layer that all tasks share, and there is none. Use another balancer"
             )

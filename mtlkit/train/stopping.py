@@ -6,7 +6,8 @@
 A task that has stopped is as one without labels: its loss leaves the sum, and its head stays as it was at that moment,
 while what it shares goes on with the other tasks. Its head is not put back to its best epoch, since it would meet
 features that have moved on since then. So its scores may drift, and what is restored in the end is the whole model of
-the epoch with the lowest sum over all tasks.
+the epoch with the lowest sum over all tasks. Its patience begins when nothing of its own is frozen any more that will
+be freed.
 
 "Facial Landmark Detection by Deep Multi-task Learning", Zhang et al., ECCV 2014, stops its auxiliary tasks so
 ("task-wise early stopping"), by another criterion. Patience is as in Keras' EarlyStopping.
@@ -47,11 +48,12 @@ class Stopping:
 
     Args:
         patience: of a task, the epochs without a lower validation loss after which it does. Other tasks never stop.
+        waits: of a task, the epoch after which its patience begins; others' begins at once.
     """
 
-    def __init__(self, patience: Mapping[str, int]) -> None:
-        self.patience = patience
-        self._best = dict.fromkeys(patience, (0, math.inf))
+    def __init__(self, patience: Mapping[str, int], waits: Mapping[str, int] | None = None) -> None:
+        self.patience, self._waits = patience, waits or {}
+        self._best = {task: (self._waits.get(task, 0), math.inf) for task in patience}
 
     def see(self, epoch: int, losses: Mapping[str, float], stopped: Container[str] = ()) -> dict[str, int]:
         """The tasks that stop after an epoch, each with the epoch of its lowest loss.
@@ -64,7 +66,7 @@ class Stopping:
         stopping = {}
         for task, patience in self.patience.items():
             best, lowest = self._best[task]
-            if task in stopped:
+            if task in stopped or epoch <= self._waits.get(task, 0):
                 continue
             if losses[task] < lowest:
                 self._best[task] = epoch, losses[task]

@@ -176,8 +176,10 @@ class Trainer:
         Raises:
             DataError: data do not fit the model.
             NonFiniteError: a loss or gradient is NaN or infinite; it names task and step.
+            SpecError: the model has changed since the trainer was made, and an argument no longer fits it.
         """
         settings = self.settings
+        self._check_changed()
         if settings["patience"] and valid is None:
             raise DataError("patience needs validation data: fit(train, valid=...)")
         self.processes.seed(settings["seed"])
@@ -220,7 +222,7 @@ class Trainer:
             return predicted(self.model, inputs, self.accelerator.device, self.settings["batch_size"])
 
     def current_places(self, parameters: Sequence[nn.Parameter] | None = None, for_now: bool = False) -> Places:
-        """Where the tasks share the model, found anew where parameters were frozen or freed meanwhile.
+        """Where the tasks share the model, found anew where it has changed or parameters were frozen or freed.
 
         Args:
             parameters: those that are trained now, found if left out.
@@ -270,6 +272,14 @@ class Trainer:
         made = OneByOne if is_own(data) else batches
         return made(self.model, data, self.settings["batch_size"], processes=self._apart)
 
+    def _check_changed(self) -> None:
+        """Check what was checked when the trainer was made, where tasks have been added, removed or renamed since."""
+        if self.places.graph is not self.model.graph:
+            problems = _check_names(self.settings, self.model.tasks, self.model)
+            if problems:
+                raise SpecError(problems, "the trainer's arguments")
+            self._check_sampler()
+
     def _check_sampler(self) -> None:
         sampler = self.settings["sampler"]["type"]
         if sampler != "together" and self.balancer.joint and len(self.model.tasks) > 1:
@@ -306,6 +316,21 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str], model: Model 
         raise SpecError(problems, source)
     del settings["callbacks"]
     settings["balancer"] = check(balancers, settings["balancer"], "balancer", problems)
+    problems += _check_names(settings, tasks, model)
+    names = settings["trackers"] or []
+    settings["trackers"] = [names] if isinstance(names, str) else names
+    problems += problems_of(settings["trackers"], settings["out_dir"])
+    if settings["out_dir"] is None:
+        wanting = [name for name in ("save_every", "resume") if settings[name]]
+        problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
+    if problems:
+        raise SpecError(problems, source)
+    return settings
+
+
+def _check_names(settings: dict[str, Any], tasks: Sequence[str], model: Model | None) -> list[Problem]:
+    """Check the settings that may name parts of a model, in place; arguments as of `check_settings`."""
+    problems: list[Problem] = []
     checks: dict[str, Callable[[Any], Any]] = {
         "optimizer": lambda raw: check_optimizer(raw, model),
         "scheduler": lambda raw: check_scheduler(raw, settings["optimizer"]),
@@ -318,12 +343,4 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str], model: Model 
             settings[name] = checked(settings[name])
         except SpecError as error:
             problems += error.problems
-    names = settings["trackers"] or []
-    settings["trackers"] = [names] if isinstance(names, str) else names
-    problems += problems_of(settings["trackers"], settings["out_dir"])
-    if settings["out_dir"] is None:
-        wanting = [name for name in ("save_every", "resume") if settings[name]]
-        problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
-    if problems:
-        raise SpecError(problems, source)
-    return settings
+    return problems

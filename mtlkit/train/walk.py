@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
+from mtlkit.freezing import is_still
+
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
     """The model and all within it, each once, in the order of `modules()`."""
@@ -42,11 +44,12 @@ def plain(modules: Iterable[nn.Module]) -> bool:
 
 
 def training(model: nn.Module, modules: Sequence[nn.Module]) -> None:
-    """Put a model with these modules into training mode."""
+    """Put a model with these modules into training mode, but for those that are held still."""
     if not plain(modules):
         model.train()
         return
     for module in modules:
-        # As a person would set it, where it isn't yet.
-        if not module.training:
+        # As a person would set it, where it isn't yet. What is held still would leave the mode when it is called, and
+        # torch.compile would make a graph for before and one for after.
+        if not module.training and not is_still(module):
             module.training = True

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlkit import Model, PluginError, SpecError, Trainer, build_model, load, sharings
+from mtlkit import Callback, Model, MtlkitError, PluginError, SpecError, Trainer, build_model, load, sharings
 from mtlkit.adapting import Adapted
 from mtlkit.data.npz import npz
 from mtlkit.testing.surgery import check_surgery
@@ -97,16 +97,72 @@ def test_from_the_twelve_assays_of_tox21_to_thirteen(tmp_path: Path) -> None:
     check_twelve_assays(model, x[:512], {task: label[:512] for task, label in y.items()}, tmp_path)
 
 
-def test_a_trainer_goes_on_with_other_tasks() -> None:
+@pytest.mark.parametrize("balancer", ["uw", "upgrad", {"type": "upgrad", "at": "features"}, "gradnorm"], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("rename_task", "assay 1", "first")],
+        [("add_task", "assay 4", ASSAY), ("remove_task", "assay 0")],
+    ],
+    ids=["renamed", "added and removed"],
+)
+def test_a_trainer_goes_on_with_other_tasks(balancer: Any, changes: list[tuple[Any, ...]]) -> None:
+    """As a new trainer would, to the bit."""
     x, y = assays(5)
-    *first, last = y
-    model = build_model({"input": [16], "encoder": "mlp", "tasks": dict.fromkeys(first, ASSAY)})
-    trainer = Trainer(model, epochs=1, balancer="uw", progress=False)
-    trainer.fit((x, {task: y[task] for task in first}))
-    model.add_task(last, ASSAY)
-    model.remove_task(first[0])
-    history = trainer.fit((x, {task: label for task, label in y.items() if task != first[0]}))
-    assert list(history.epochs[-1]["train"]) == list(model.tasks) == [*first[1:], last]
+    y["first"] = y["assay 1"]
+    model = build_model({"input": [16], "encoder": "mlp", "tasks": dict.fromkeys([*y][:4], ASSAY)})
+
+    def trainer_of(model: Model) -> Trainer:
+        return Trainer(model, epochs=1, balancer=balancer, progress=False)
+
+    trainer = trainer_of(model)
+    trainer.fit((x, {task: y[task] for task in model.tasks}))
+    for method, *arguments in changes:
+        getattr(model, method)(*arguments)
+    twin, labels = copy.deepcopy(model), {task: y[task] for task in model.tasks}
+    before = state(model)
+    trainer.fit((x, labels))
+    trainer_of(twin).fit((x, labels))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, twin.state_dict()[name]) and not torch.equal(tensor, before[name]), name
+
+
+def test_what_a_trainer_knows_by_a_name_that_is_gone_is_told_before_a_step() -> None:
+    x, y = assays(2)
+    model = build_model({"input": [16], "encoder": "mlp", "tasks": {"a": ASSAY, "b": ASSAY}})
+    how: dict[str, Any] = {"optimizer": {"type": "adam", "lr": {"a": 0.1}}, "patience": {"a": 1}, "freeze": {"a": 1}}
+    trainer = Trainer(model, epochs=1, sampler={"type": "ratios", "ratios": {"a": 1, "b": 2}}, progress=False, **how)
+    model.rename_task("a", "z")
+    own = dict(zip("zb", [(x, label) for label in y.values()], strict=True))
+    for _ in range(2):
+        with pytest.raises(SpecError) as caught:
+            trainer.fit(own, own)
+        paths = [problem.path for problem in caught.value.problems]
+        assert paths == ["optimizer.lr.a", "sampler.ratios", "patience.a", "freeze.a"]
+    model.rename_task("z", "a")
+    own = {"a": own["z"], "b": own["b"]}
+    assert trainer.fit(own, own).epochs
+
+
+class Renaming(Callback):
+    """Renames a task at an event."""
+
+    def __init__(self, event: str) -> None:
+        setattr(self, event, self.rename)
+
+    def rename(self, trainer: Trainer, *_: Any) -> None:
+        trainer.model.rename_task("a", "z")
+
+
+@pytest.mark.parametrize("event", ["on_fit_start", "on_epoch_start", "on_step_end", "on_epoch_end"])
+def test_tasks_do_not_change_during_a_fit(event: str) -> None:
+    model = build_model({"input": [16], "encoder": "mlp", "tasks": {"a": ASSAY, "b": ASSAY}})
+    x, y = assays(2)
+    data = x, dict(zip("ab", y.values(), strict=True))
+    trainer = Trainer(model, epochs=2, callbacks=[Renaming(event)], progress=False)
+    with pytest.raises(MtlkitError, match="Its tasks can't change during a fit"):
+        trainer.fit(data)
+    assert model.tasks == ("z", "b")
 
 
 def test_an_optimizer_goes_on_with_the_parameters_that_stay() -> None:

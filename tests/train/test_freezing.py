@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlkit import Callback, SpecError, Trainer, balancers, build_model
+from mtlkit.freezing import is_still
 from mtlkit.model import Model
 
 SPEC: dict[str, Any] = {
@@ -92,6 +93,12 @@ def test_every_balancer_waits_for_what_is_shared(name: str) -> None:
     assert states.moved(1) == {"a", "b"} and states.moved(2) == {"encoder", "a", "b"}
 
 
+def test_a_balancer_waits_for_the_layer_that_all_tasks_share() -> None:
+    """`high`, which two of the three share, is no place for it."""
+    states = fitted(built(), freeze={"low": 1}, balancer="gradnorm", epochs=2)
+    assert states.moved(1) == {"high", *"abc"} and states.moved(2) == {"low", "high", *"abc"}
+
+
 def test_a_balancer_that_will_find_nothing_shared_is_refused_before_the_first_step() -> None:
     model = built(PLAIN)
     before = copy.deepcopy(model.state_dict())
@@ -107,6 +114,25 @@ class ByHand(Callback):
 
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         trainer.model.encoders.requires_grad_(epoch > 2)
+
+
+class Sampling(Callback):
+    """Looks at the model in evaluation mode in the middle of an epoch, as one does who draws samples."""
+
+    def on_step_end(self, trainer: Trainer, losses: dict[str, Tensor]) -> None:
+        trainer.model.eval()
+        trainer.model.train()
+
+
+def test_batch_normalisation_stays_whatever_mode_a_callback_chooses() -> None:
+    model = built()
+    model.freeze("low")
+    before = copy.deepcopy(model.state_dict())
+    how: dict[str, Any] = {"epochs": 2, "batch_size": 8, "callbacks": [Sampling()], "progress": False}
+    Trainer(model, freeze={"encoder": None}, **how).fit(examples(model))
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items() if name.startswith("encoders."))
+    held = {name for name, module in model.named_modules() if is_still(module)}
+    assert held and all(name.startswith("encoders.low.") for name in held), "held beyond the fit as before"
 
 
 def test_it_is_as_freezing_by_hand() -> None:

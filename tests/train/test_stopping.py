@@ -140,6 +140,40 @@ def test_a_task_with_data_of_its_own_stops(sampler: str) -> None:
     assert not any("a" in record["train"] for record in history.epochs[stopped:])
 
 
+def test_a_schedule_ends_where_a_task_with_data_of_its_own_stops() -> None:
+    """Two steps an epoch: some would draw what has stopped alone."""
+    model = built({**SPEC, "tasks": {task: {"outputs": 2} for task in "ab"}})
+    own = {task: (x, y[task]) for task in model.tasks for x, y in [examples(model, 8, 1)]}
+    how: dict[str, Any] = {"sampler": "uniform", "scheduler": "linear", "epochs": 30}
+    history, _ = fitted(model, own, examples(model, 8, 2), patience={"a": 1}, **how)
+    assert history.stopped_tasks["a"] < 20
+    assert history.epochs[-1]["step"] == 60 and history.epochs[-1]["lr"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("sharing", "freeze"), [("hard", {"a": 4}), ("none", {"encoder": 4})], ids=["head", "column"])
+def test_the_patience_of_a_task_begins_when_nothing_of_its_own_is_frozen(sharing: str, freeze: dict[str, int]) -> None:
+    model = built({**SPEC, "sharing": sharing})
+    history, _ = fitted(model, batches(model), batches(model, 9), patience={"a": 1}, freeze=freeze, epochs=30)
+    stopped = history.stopped_tasks["a"]
+    losses = [record["valid"]["a"]["loss"] for record in history.epochs]
+    assert any(later >= sooner for sooner, later in pairwise(losses[:4])), "it would have stopped before"
+    first = next(epoch for epoch in range(6, 30) if losses[epoch - 1] >= min(losses[4 : epoch - 1]))
+    assert stopped == first and history.epochs[stopped - 1]["stopped"] == {"a": stopped - 1}
+
+
+def test_an_epoch_may_have_labels_of_what_has_stopped_alone() -> None:
+    model = built()
+    data, valid, patience = batches(model), batches(model, 9), {"a": 1}
+    history, states = fitted(model, Fading(data, {"b": 3, "c": 3}), valid, patience=patience)
+    first = max(3, history.stopped_tasks["a"]) + 1
+    assert len(history.epochs) == len(states) == EPOCHS >= first
+    for record in history.epochs[first - 1 :]:
+        assert record["train"] == {} and math.isnan(record["loss"]) and set(record["valid"]) == {*"abc"}
+        assert record["step"] == history.epochs[first - 2]["step"]
+    with pytest.raises(DataError, match="no label of any task that has not stopped"):
+        fitted(built(), Fading(data, {"b": 3, "c": 3}), valid, patience=patience, epochs=None, max_steps=100)
+
+
 def test_training_ends_when_all_have_stopped_and_the_best_epoch_of_all_comes_back() -> None:
     model = built()
     history, states = fitted(model, batches(model), batches(model, 9), patience={"a": 1, "b": 3, "c": 2}, epochs=60)

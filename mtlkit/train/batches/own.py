@@ -3,6 +3,7 @@
 own = OwnBatches(model, {"pos": (x, tags), "ner": loader}, 64, make_sampler({"type": "together"}), generator)
 for batches in own:                  # one epoch; a tuple of one batch a task that takes part in the step
     ...
+own.stopped = frozenset({"ner"})     # the next epochs are without it
 own.load_state_dict(state)           # goes on after the step at which `own.state_dict()` was taken
 """
 
@@ -32,6 +33,9 @@ class OwnBatches:
     """The steps of one epoch, each time it is iterated.
 
     Each task's data are gone through again and again, in a new order each time, across epochs.
+
+    Attributes:
+        stopped: the tasks that learn no more. The steps of an epoch, which are as many as before, go to the others.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class OwnBatches:
             for task, order in zip(_tasks(model, data), orders, strict=True)
         }
         self.sizes = {task: _size(task, stream) for task, stream in self.streams.items()}
+        self.stopped: frozenset[str] = frozenset()
         self._taken, self._resumed = 0, False
 
     @property
@@ -66,8 +71,9 @@ class OwnBatches:
         if not self._resumed:
             self._taken = 0
         self._resumed = False
-        while self._taken < len(self):
-            tasks = self.sampler.draw(self.sizes, self._draws)
+        left = {task: size for task, size in self.sizes.items() if task not in self.stopped}
+        while left and self._taken < len(self):
+            tasks = self.sampler.draw(left, self._draws)
             step = tuple(replace(next(self.streams[task]), tasks=frozenset([task])) for task in tasks)
             # Counted before the step is made, so that a state taken after it goes on behind it.
             self._taken += 1

@@ -61,6 +61,16 @@ def test_data_shorter_than_an_epoch_are_gone_through_evenly() -> None:
     assert set(ours.values()) == {5}
 
 
+@pytest.mark.parametrize("sampler", ["together", *SINGLE], ids=str)
+def test_the_steps_of_a_stopped_task_go_to_the_others(sampler: Any) -> None:
+    batches = made(sampler)
+    steps = len(batches)
+    batches.stopped = frozenset("a")
+    drawn = [[next(iter(batch.targets)) for batch in step] for step in batches]
+    assert len(drawn) == len(batches) == steps
+    assert {*map(tuple, drawn)} == ({("b", "c")} if sampler == "together" else {("b",), ("c",)})
+
+
 @pytest.mark.parametrize(
     ("sampler", "expected"),
     [
