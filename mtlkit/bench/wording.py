@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import median
 
 from mtlkit.bench.result import Measure, Run
@@ -128,9 +129,14 @@ def probability(p: float) -> str:
 
 
 def compared(found: Difference, first: str, second: str, decimals: int, unit: str = "") -> str:
-    """A comparison as a sentence. `unit` is "%" where the figures are shares, which are then written in hundredths."""
+    """A comparison as a sentence, which names first who is ahead.
+
+    `unit` is "%" where the figures are shares, which are then written in hundredths.
+    """
     if found.p is None:
         return f"{first} and {second} can't be compared: {found.why}"
+    if found.gain < 0:
+        found, first, second = replace(found, gain=-found.gain), second, first
     times = 100 if unit == "%" else 1
     gain, half = times * found.gain, None if found.half is None else times * found.half
     unit = f" {unit}" if unit else ""
@@ -138,9 +144,8 @@ def compared(found: Difference, first: str, second: str, decimals: int, unit: st
     if not found.shown:
         by = f"{figure(gain, decimals, sign=True)}{unit} {interval(gain, half, decimals)}".rstrip()
         return f"no difference between {first} and {second} is shown: {by}, {p}"
-    better, worse = (first, second) if gain > 0 else (second, first)
-    by = f"{figure(abs(gain), decimals)}{unit} {interval(abs(gain), half, decimals)}".rstrip()
-    return f"{better} is better than {worse} by {by}, {p}"
+    by = f"{figure(gain, decimals)}{unit} {interval(gain, half, decimals)}".rstrip()
+    return f"{first} is better than {second} by {by}, {p}"
 
 
 def interval(middle: float, half: float | None, decimals: int) -> str:
