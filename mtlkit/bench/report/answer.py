@@ -10,10 +10,12 @@ What is not shown is said as plainly as what is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtlkit.bench.findings import Findings, Row
+from mtlkit.bench.result import Result
 from mtlkit.bench.statistics import Difference
 from mtlkit.bench.wording import (
     compared,
@@ -28,6 +30,10 @@ from mtlkit.bench.wording import (
 )
 
 _FEW_SEEDS = 5
+# Of as many an accuracy of 50 % is known to 3.1 points, 1.96 of its standard errors.
+_FEW_TESTED = 1000
+# So many times the median of a step, over a whole training, is no more its usual spread.
+_SLOWED = 1.5
 _MOST_NAMES = 4
 
 
@@ -191,6 +197,9 @@ def _limits(found: Findings) -> Iterator[str]:
     elif result.seeds < _FEW_SEEDS:
         more = f", all the more among {number} variants" if (number := len(result.compared)) > _FEW_SEEDS else ""
         yield f"{counted(result.seeds, 'seed')} show large differences only{more}; more seeds may show smaller ones."
+    if (tested := result.tested_on) and tested < _FEW_TESTED:
+        same = f"Every run is scored on the same {counted(tested, 'test example')}, whose own sampling error is in no"
+        yield f"{same} interval: for that alone an accuracy may be off by up to {98 / math.sqrt(tested):.0f} points."
     left_out = [task for task, measure in result.measures.items() if measure.higher_is_better is None]
     if left_out:
         yield f"Left out of gains and ranks, since nobody knows which direction is better: {_some(left_out)}."
@@ -206,6 +215,23 @@ def _limits(found: Findings) -> Iterator[str]:
         yield f"The tasks' gradients under {isolated(name)} are not known, since that run failed: {isolated(why)}."
     if found.side_by_side > 1:
         yield f"Times were taken with up to {found.side_by_side} runs side by side, which slow one another."
+    if slowed := _slowed(result):
+        took = f"took more than {_SLOWED} times its steps at their median time"
+        yield f"Training {took} with {_some(slowed)}: compare the time of a step, which other load disturbs less."
+
+
+def _slowed(result: Result) -> list[str]:
+    """The variants whose training took much longer than all of its steps at the median time of one."""
+    names = []
+    for name in result.variants:
+        timed = [
+            (run.seconds, run.steps * run.seconds_per_step)
+            for run in result.runs_of(name)
+            if run.seconds is not None and run.seconds_per_step is not None
+        ]
+        if sum(took for took, _ in timed) > _SLOWED * sum(usual for _, usual in timed):
+            names.append(name)
+    return names
 
 
 def _of_task(found: Findings, task: str) -> str:
