@@ -15,10 +15,9 @@ import torch
 
 from mtlkit.data import Data
 from mtlkit.data.base import Examples
+from mtlkit.label import MISSING_CLASS
 
 PARTS = ("train", "valid", "test")
-IGNORED = -100
-"""Stands for a missing label among whole numbers."""
 
 
 def length(examples: Examples | None) -> int | None:
@@ -34,8 +33,8 @@ def labelled(examples: Examples | None, task: str) -> int | None:
     if not isinstance(examples, tuple) or task not in examples[1]:
         return None
     target = examples[1][task]
-    has = ~target.isnan() if target.is_floating_point() else target != IGNORED
-    return int(has.reshape(len(target), -1).any(1).sum())
+    has = ~target.isnan() if target.is_floating_point() else target != MISSING_CLASS
+    return int(has[:, None].flatten(1).any(1).sum())
 
 
 def digest(data: Data) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from statistics import median
 
 from mtlkit.bench.result import Measure, Run
@@ -136,9 +135,9 @@ def compared(found: Difference, first: str, second: str, decimals: int, unit: st
     if found.p is None:
         return f"{first} and {second} can't be compared: {found.why}"
     if found.gain < 0:
-        found, first, second = replace(found, gain=-found.gain), second, first
+        first, second = second, first
     times = 100 if unit == "%" else 1
-    gain, half = times * found.gain, None if found.half is None else times * found.half
+    gain, half = times * abs(found.gain), None if found.half is None else times * found.half
     unit = f" {unit}" if unit else ""
     p = probability(found.p) + (" by sign flips" if found.test == "sign flips" else "")
     if not found.shown:

@@ -216,8 +216,8 @@ def _limits(found: Findings) -> Iterator[str]:
     if found.side_by_side > 1:
         yield f"Times were taken with up to {found.side_by_side} runs side by side, which slow one another."
     if slowed := _slowed(result):
-        took = f"took more than {_SLOWED} times its steps at their median time"
-        yield f"Training {took} with {_some(slowed)}: compare the time of a step, which other load disturbs less."
+        why = "by other load on the machine or a slow start; the time of a step tells more"
+        yield f"Training with {_some(slowed)} took more than {_SLOWED} times its steps at their median time, {why}."
 
 
 def _slowed(result: Result) -> list[str]:
