@@ -38,7 +38,8 @@ METHOD = (
     "Variants are ranked by Δm where all have one trunk, else by their scores where those of only one task say which "
     "is better, else by mean rank. Two that are ranked by mean rank are compared by their scores all the same: by the "
     "mean over tasks of (M − O) / s, its sign turned where lower is better, where s (SD) is the root of the mean of "
-    "both variances over seeds; the tables that give p are of as many tasks.",
+    "both variances over seeds; the tables that give p are of as many tasks. The two need not agree: which is better "
+    "then depends on how tasks are weighed.",
     "Time is that of training steps without validation; that of a baseline is the sum over its tasks' models.",
 )
 
