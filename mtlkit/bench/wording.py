@@ -18,6 +18,8 @@ from mtlkit.errors import printable
 ABSENT = "–"
 _MAX_DECIMALS = 6
 _HUGE = 1e7
+MOST_NAMES = 4
+"""Of more, a sentence counts the rest."""
 
 
 def arrow(measure: Measure) -> str:
@@ -53,6 +55,13 @@ def isolated(name: str) -> str:
     """A name within a sentence: what isn't printable is escaped, and letters that run to the left turn nothing else."""
     text = printable(name)
     return text if text.isascii() else f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
+
+
+def some(names: Sequence[str]) -> str:
+    """ "a, b and c", "a, b, c and 7 more"."""
+    if len(names) <= MOST_NAMES:
+        return listed([isolated(name) for name in names])
+    return listed([*(isolated(name) for name in names[: MOST_NAMES - 1]), f"{len(names) - MOST_NAMES + 1} more"])
 
 
 def number(value: float) -> str:

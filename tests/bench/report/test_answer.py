@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from mtlkit.bench.findings import Findings
 from mtlkit.bench.report.answer import Answer, answered
@@ -110,33 +109,6 @@ def test_what_failed_or_is_undefined_is_said(made: Made, scored: Made) -> None:
     nothing = answer(made(failing="cnn/hard/sum", sharings=["hard"], balancers=["sum"]))
     assert nothing.headline == "Nothing can be ranked: every run failed"
     assert "3 of 12 runs failed" in " ".join(nothing.points)
-
-
-def test_times_of_runs_side_by_side_are_no_fair_times(made: Made) -> None:
-    result = made()
-    assert "side by side" not in " ".join(answer(result).points)
-    result.runs[-1:] = [replace(result.runs[-1], jobs=4)]
-    assert "Times were taken with up to 4 runs side by side" in " ".join(answer(result).points)
-
-
-def test_training_that_took_longer_than_its_steps_is_named(made: Made) -> None:
-    result = made()
-    assert "median" not in " ".join(answer(result).points)
-    result.runs[:] = [
-        replace(run, seconds=2 * run.seconds) if run.variant == "cnn/mmoe/sum" and run.seconds else run
-        for run in result.runs
-    ]
-    assert "Training with cnn/mmoe/sum took more than 1.5 times its steps" in " ".join(answer(result).points)
-
-
-def test_few_labels_of_a_task_in_the_test_are_said(made: Made) -> None:
-    result = made()
-    result.labels["ink"] = {"train": 100, "valid": 20, "test": 25}
-    assert "on the same 25 test examples" in " ".join(answer(result).points)
-    assert "may be off by up to 20 points" in " ".join(answer(result).points)
-    result.labels.clear()
-    result.examples["test"] = 1000
-    assert "may be off" not in " ".join(answer(result).points)
 
 
 def test_a_measure_of_unknown_direction_is_named(made: Made) -> None:
