@@ -29,8 +29,9 @@ def limits_of(found: Findings) -> Iterator[str]:
         more = f", all the more among {number} variants" if (number := len(result.compared)) > _FEW_SEEDS else ""
         yield f"{counted(result.seeds, 'seed')} show large differences only{more}; more seeds may show smaller ones."
     if (tested := result.tested_on) and tested < _FEW_TESTED:
+        points = f"{_POINTS / math.sqrt(tested):.0f}"
         same = f"Every run is scored on the same {counted(tested, 'test example')}, whose own sampling error is in no"
-        yield f"{same} interval: for that alone an accuracy may be off by up to {_POINTS / math.sqrt(tested):.0f} points."
+        yield f"{same} interval: for that alone an accuracy may be off by up to {points} points."
     left_out = [task for task, measure in result.measures.items() if measure.higher_is_better is None]
     if left_out:
         yield f"Left out of gains and ranks, since nobody knows which direction is better: {some(left_out)}."
