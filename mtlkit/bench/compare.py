@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from mtlkit.bench.board import Board
-from mtlkit.bench.examples import PARTS, digest, length
+from mtlkit.bench.examples import PARTS, digest, labelled, length
 from mtlkit.bench.job import Job
 from mtlkit.bench.kept import FOLDER, Kept, Setting
 from mtlkit.bench.machine import machine
@@ -101,8 +101,10 @@ class _Bench:
 
     def __init__(self, plan: Plan, command: str, out: Path, cache: Path, console: Console) -> None:
         self.plan, self.out, self.console = plan, out, console
-        examples = {part: length(getattr(plan.data, part)) for part in PARTS}
-        self.result = Result(plan.file, command, plan.measures, examples, plan.variants)
+        parts = {part: getattr(plan.data, part) for part in PARTS}
+        examples = {part: length(some) for part, some in parts.items()}
+        labels = {task: {part: labelled(some, task) for part, some in parts.items()} for task in plan.measures}
+        self.result = Result(plan.file, command, plan.measures, examples, plan.variants, labels=labels)
         self.written = [out / RESULTS]
         for path in (*self.written, cache / "run.json"):
             refuse_unwritable(path)

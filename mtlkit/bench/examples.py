@@ -1,7 +1,8 @@
-"""What a bench knows of its data: how many examples, and a digest of what they hold.
+"""What a bench knows of its data: how many examples and labels, and a digest of what they hold.
 
-length(data.train)      # 12000
-digest(data)            # "9f3c...", of every value in all three parts
+length(data.train)              # 12000
+labelled(data.train, "left")    # 11600
+digest(data)                    # "9f3c...", of every value in all three parts
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from mtlkit.data import Data
 from mtlkit.data.base import Examples
+from mtlkit.label import MISSING_CLASS
 
 PARTS = ("train", "valid", "test")
 
@@ -24,6 +26,15 @@ def length(examples: Examples | None) -> int | None:
         return len(examples) if isinstance(examples, Sized) else None
     x = examples[0]
     return len(next(iter(x.values())) if isinstance(x, dict) else x)
+
+
+def labelled(examples: Examples | None, task: str) -> int | None:
+    """How many of them have a label of this task; None where they are no tensors, which would all have to be read."""
+    if not isinstance(examples, tuple) or task not in examples[1]:
+        return None
+    target = examples[1][task]
+    has = ~target.isnan() if target.is_floating_point() else target != MISSING_CLASS
+    return int(has[:, None].flatten(1).any(1).sum())
 
 
 def digest(data: Data) -> str:

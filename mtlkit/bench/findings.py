@@ -165,6 +165,20 @@ class Findings:
         """How many of the timed runs there were at the same time, at most."""
         return max((run.jobs for run in self.result.runs if run.seconds is not None), default=1)
 
+    @property
+    def ahead(self) -> dict[str, Difference]:
+        """Those that the sizes of differences put before the best by mean rank, the furthest first; shown or not."""
+        ahead = {name: one for name, one in self.others.items() if self.by == "rank" and one.gain < 0}
+        return dict(sorted(ahead.items(), key=lambda named: named[1].gain))
+
+    @property
+    def baselines_as_good(self) -> list[Row]:
+        """The baselines that are at least as good as the best, by what variants are ranked by."""
+        if self.best is None or (least := self._signed(self.row(self.best))) is None:
+            return []
+        baselines = [row for row in self.rows if row.variant.is_baseline]
+        return [row for row in baselines if (quality := self._signed(row)) is not None and quality >= least]
+
     def decimals(self, task: str) -> int:
         """Those that a task's figures are written with."""
         return decimals_for([row.tasks[task].estimate for row in self.rows])

@@ -141,6 +141,7 @@ class Result:
         variants: by name, baselines among them, in the order of the bench file.
         conflicts: by the variant whose tasks' gradients were watched.
         unwatched: why the run failed in which they should have been, by the variant.
+        labels: by task, how many examples of each part have a label of it; None where that is not known.
     """
 
     file: dict[str, Any]
@@ -151,6 +152,7 @@ class Result:
     runs: list[Run] = field(default_factory=list)
     conflicts: dict[str, Conflicts] = field(default_factory=dict)
     unwatched: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, int | None]] = field(default_factory=dict)
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: dict[str, str] = field(default_factory=versions)
     machine: dict[str, Any] = field(default_factory=machine)
@@ -163,6 +165,12 @@ class Result:
     @property
     def seeds(self) -> int:
         return int(self.file["bench"]["seeds"])
+
+    @property
+    def tested_on(self) -> int | None:
+        """How many test examples score the task that has labels of the fewest; None where that is not known."""
+        counts = [self.labels.get(task, {}).get("test", self.examples.get("test")) for task in self.measures]
+        return min((count for count in counts if count is not None), default=None)
 
     @property
     def failed(self) -> list[Run]:

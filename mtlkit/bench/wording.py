@@ -18,6 +18,8 @@ from mtlkit.errors import printable
 ABSENT = "–"
 _MAX_DECIMALS = 6
 _HUGE = 1e7
+MOST_NAMES = 4
+"""Of more, a sentence counts the rest."""
 
 
 def arrow(measure: Measure) -> str:
@@ -53,6 +55,13 @@ def isolated(name: str) -> str:
     """A name within a sentence: what isn't printable is escaped, and letters that run to the left turn nothing else."""
     text = printable(name)
     return text if text.isascii() else f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
+
+
+def some(names: Sequence[str]) -> str:
+    """ "a, b and c", "a, b, c and 7 more"."""
+    if len(names) <= MOST_NAMES:
+        return listed([isolated(name) for name in names])
+    return listed([*(isolated(name) for name in names[: MOST_NAMES - 1]), f"{len(names) - MOST_NAMES + 1} more"])
 
 
 def number(value: float) -> str:
@@ -128,19 +137,23 @@ def probability(p: float) -> str:
 
 
 def compared(found: Difference, first: str, second: str, decimals: int, unit: str = "") -> str:
-    """A comparison as a sentence. `unit` is "%" where the figures are shares, which are then written in hundredths."""
+    """A comparison as a sentence, which names first who is ahead.
+
+    `unit` is "%" where the figures are shares, which are then written in hundredths.
+    """
     if found.p is None:
         return f"{first} and {second} can't be compared: {found.why}"
+    if found.gain < 0:
+        first, second = second, first
     times = 100 if unit == "%" else 1
-    gain, half = times * found.gain, None if found.half is None else times * found.half
+    gain, half = times * abs(found.gain), None if found.half is None else times * found.half
     unit = f" {unit}" if unit else ""
     p = probability(found.p) + (" by sign flips" if found.test == "sign flips" else "")
     if not found.shown:
         by = f"{figure(gain, decimals, sign=True)}{unit} {interval(gain, half, decimals)}".rstrip()
         return f"no difference between {first} and {second} is shown: {by}, {p}"
-    better, worse = (first, second) if gain > 0 else (second, first)
-    by = f"{figure(abs(gain), decimals)}{unit} {interval(abs(gain), half, decimals)}".rstrip()
-    return f"{better} is better than {worse} by {by}, {p}"
+    by = f"{figure(gain, decimals)}{unit} {interval(gain, half, decimals)}".rstrip()
+    return f"{first} is better than {second} by {by}, {p}"
 
 
 def interval(middle: float, half: float | None, decimals: int) -> str:

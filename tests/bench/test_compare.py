@@ -54,6 +54,7 @@ def test_a_bench_writes_its_figures_and_where_they_came_from(
         assert run["best_epoch"] == 1 + totals.index(min(totals))
     assert kept["variants"]["small"]["parameters"] == 144 * 8 + 8 + (8 * 10 + 10) * 2 + 8 + 1
     assert kept["examples"] == {"train": 128, "valid": 64, "test": 64}
+    assert kept["labels"]["ink"] == kept["examples"]
     assert set(kept["versions"]) == {"mtlkit", "torch", "python"}
     assert {"processor", "cores", "threads", "device"} <= set(kept["machine"])
     assert kept["measures"]["ink"] == {"metric": "mae", "higher_is_better": False}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mtlkit
-from mtlkit.bench.examples import digest
+from mtlkit.bench.examples import digest, labelled
 from mtlkit.bench.job import Job
 from mtlkit.bench.kept import Kept, Setting
 from mtlkit.data.linear import linear
@@ -124,6 +124,17 @@ def test_an_entry_under_a_foreign_name_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "one.json").rename(tmp_path / "two.json")
     with pytest.warns(UserWarning, match="is damaged"):
         assert kept.find("two") is None
+
+
+def test_an_example_has_a_label_where_any_of_its_values_is_there() -> None:
+    nan = float("nan")
+    targets = {
+        "class": [1, -100, 2],
+        "words": [[1, -100], [-100, -100], [0, 0]],
+        "value": [[1.0, nan], [nan, nan], [2, 2]],
+    }
+    examples = torch.zeros(3, 1), {task: torch.tensor(target) for task, target in targets.items()}
+    assert [labelled(examples, task) for task in (*targets, "other")] == [2, 2, 2, None]
 
 
 def test_a_digest_is_of_every_value() -> None:

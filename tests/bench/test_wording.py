@@ -80,6 +80,10 @@ def test_sizes() -> None:
             "no difference between A and B is shown: +0.012 [−0.004, 0.028], p = 0.20",
         ),
         (
+            Difference(-0.012, 0.016, 0.2, "t", 3),
+            "no difference between B and A is shown: +0.012 [−0.004, 0.028], p = 0.20",
+        ),
+        (
             Difference(0.01, None, 0.25, "sign flips", 3),
             "no difference between A and B is shown: +0.010, p = 0.25 by sign flips",
         ),

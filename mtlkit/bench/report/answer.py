@@ -14,11 +14,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtlkit.bench.findings import Findings, Row
+from mtlkit.bench.report.limits import limits_of
 from mtlkit.bench.statistics import Difference
-from mtlkit.bench.wording import compared, counted, estimated, figure, isolated, listed, times
-
-_FEW_SEEDS = 5
-_MOST_NAMES = 4
+from mtlkit.bench.wording import (
+    MOST_NAMES,
+    compared,
+    counted,
+    estimated,
+    figure,
+    interval,
+    isolated,
+    listed,
+    probability,
+    some,
+    times,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class Answer:
 
 def answered(found: Findings) -> Answer:
     """The answer that a result gives."""
-    points = [*_by_task(found), *_against_others(found), *_against_alone(found), *_cost(found), *_limits(found)]
+    against = (*_sizes(found), *_against_others(found), *_against_alone(found))
+    points = [*_by_task(found), *against, *_cost(found), *limits_of(found)]
     return Answer(_headline(found), points, [_of_task(found, task) for task in found.result.measures])
 
 
@@ -52,7 +63,30 @@ def _headline(found: Findings) -> str:
         return f"{first}: {estimated(row.gain_percent, found.gain_decimals, sign=True)} % over training each task alone"
     if found.ranking.task is not None:
         return f"{first}: {_figure(row, found, found.ranking.task)}"
-    return f"{first}: mean rank {figure(row.rank, 2)} of {len(found.ranking.ranks)}"
+    # Variants and baselines are ranked together.
+    among = f"{len(found.ranking.ranks)} with the baselines" if found.has_baselines else f"{len(found.ranking.ranks)}"
+    first = f"{first}: mean rank {figure(row.rank, 2)} among {among}"
+    if not (ahead := [*found.ahead]):
+        return first
+    return f"{first}; by size of differences {some(ahead)} {_is(ahead)} ahead: it depends on how tasks are weighed"
+
+
+def _sizes(found: Findings) -> Iterator[str]:
+    """Who is ahead of the best by mean rank, by how much: the two ways to weigh tasks need not agree."""
+    if not found.ahead:
+        return
+    ahead = [*found.ahead.items()][:MOST_NAMES]
+    words = [f"{isolated(name)} by {_lead(one, found)}" for name, one in ahead]
+    words += [f"{len(found.ahead) - MOST_NAMES} more by less"] * (len(found.ahead) > MOST_NAMES)
+    yield f"By size of differences, in the mean over tasks, it is behind {listed(words)}."
+
+
+def _lead(one: Difference, found: Findings) -> str:
+    """ "1.3 SD over seeds [−0.4, 3.0] (not shown, p = 0.30)"."""
+    places = found.others_decimals
+    by = f"{figure(-one.gain, places)} {found.others_unit} {interval(-one.gain, one.half, places)}"
+    tested = [] if one.p is None else ["shown" if one.shown else "not shown", probability(one.p)]
+    return f"{by.rstrip()} ({', '.join(tested)})" if tested else by.rstrip()
 
 
 def _by_task(found: Findings) -> Iterator[str]:
@@ -70,13 +104,13 @@ def _by_task(found: Findings) -> Iterator[str]:
         yield f"It has the best mean in every task{also}."
         return
     most = sorted(tasks, key=lambda name: -len(tasks[name]))
-    words = [f"{isolated(name)} in {_tasks(tasks[name])}" for name in most[:_MOST_NAMES]]
-    words += [f"{len(most) - _MOST_NAMES} more in the rest"] * (len(most) > _MOST_NAMES)
+    words = [f"{isolated(name)} in {_tasks(tasks[name])}" for name in most[:MOST_NAMES]]
+    words += [f"{len(most) - MOST_NAMES} more in the rest"] * (len(most) > MOST_NAMES)
     yield f"It does not have the best mean in every task: {listed(words)}."
 
 
 def _tasks(tasks: list[str]) -> str:
-    return listed([isolated(task) for task in tasks]) if len(tasks) < _MOST_NAMES else f"{len(tasks)} tasks"
+    return listed([isolated(task) for task in tasks]) if len(tasks) < MOST_NAMES else f"{len(tasks)} tasks"
 
 
 def _against_others(found: Findings) -> Iterator[str]:
@@ -100,17 +134,23 @@ def _against_others(found: Findings) -> Iterator[str]:
         yield f"It is not shown to be better than {whom}{where}."
     if worse:
         though = "though its mean rank is better" if found.by == "rank" else "on the seeds that both have"
-        yield f"By the size of its scores it is shown to be worse than {_some(worse)}, {though}."
+        yield f"It is shown to be worse than {some(worse)}{where}, {though}."
     if same and better:
-        yield f"It is not shown to differ from {_some(same)}."
+        yield f"It is not shown to differ from {some(same)}."
     if untested:
         yield f"{counted(len(untested), 'comparison')} could not be made: {untested[0]}."
-    near = min(same or better or worse, key=lambda name: abs(found.others[name].gain))
+    behind = [name for name in same or better or worse if name not in found.ahead]
+    if not behind:
+        return
+    near = min(behind, key=lambda name: abs(found.others[name].gain))
     words = _compared(found.others[near], found.best or "", near, found.others_decimals, found.others_unit)
     yield f"Nearest: {words}."
 
 
 def _against_alone(found: Findings) -> Iterator[str]:
+    if found.by != "gain" and (equals := found.baselines_as_good):
+        names = [f"{isolated(row.variant.name)} ({_quality(found, row)})" for row in equals]
+        yield f"At least as good is training each task alone: {listed(names)}."
     if not found.alone:
         if not found.has_baselines:
             yield "No task was trained alone, so that nothing says whether sharing helps."
@@ -124,10 +164,10 @@ def _against_alone(found: Findings) -> Iterator[str]:
     better = [name for name, one in tested.items() if one.shown and one.gain > 0]
     worse = [name for name, one in tested.items() if one.shown and one.gain < 0]
     rest = len(found.alone) - len(better) - len(worse)
-    start = f"{_some(better)} {_is(better)} shown to be better" if better else "No variant is shown to be better"
+    start = f"{some(better)} {_is(better)} shown to be better" if better else "No variant is shown to be better"
     yield f"{start} than training each task alone with the same trunk."
     if worse:
-        yield f"{_some(worse)} {_is(worse)} shown to be worse than training each task alone."
+        yield f"{some(worse)} {_is(worse)} shown to be worse than training each task alone."
     if rest and (better or worse):
         yield f"Of the other {rest} no difference from training each task alone is shown."
 
@@ -142,30 +182,6 @@ def _cost(found: Findings) -> Iterator[str]:
         ratios.append(f"{times(mine.seconds / other.seconds)} the training time")
     if ratios:
         yield f"{isolated(found.best)} takes {listed(ratios)} of training each task alone."
-
-
-def _limits(found: Findings) -> Iterator[str]:
-    result = found.result
-    if result.seeds == 1:
-        yield "One seed: no difference can be shown."
-    elif result.seeds < _FEW_SEEDS:
-        more = f", all the more among {number} variants" if (number := len(result.compared)) > _FEW_SEEDS else ""
-        yield f"{counted(result.seeds, 'seed')} show large differences only{more}; more seeds may show smaller ones."
-    left_out = [task for task, measure in result.measures.items() if measure.higher_is_better is None]
-    if left_out:
-        yield f"Left out of gains and ranks, since nobody knows which direction is better: {_some(left_out)}."
-    unknown = [row for row in found.rows if row.gain.why and row.finished and not row.variant.is_baseline]
-    if unknown and found.has_baselines:
-        yield f"Δm is undefined for {_some([row.variant.name for row in unknown])}: {unknown[0].gain.why}."
-    if result.failed:
-        yield f"{len(result.failed)} of {counted(len(result.runs), 'run')} failed, and their figures are missing."
-    if found.fewer:
-        yield f"Not taken for the best, since others have more seeds: {_some(found.fewer)}."
-    if result.unwatched:
-        name, why = next(iter(result.unwatched.items()))
-        yield f"The tasks' gradients under {isolated(name)} are not known, since that run failed: {isolated(why)}."
-    if found.side_by_side > 1:
-        yield f"Times were taken with up to {found.side_by_side} runs side by side, which slow one another."
 
 
 def _of_task(found: Findings, task: str) -> str:
@@ -183,7 +199,7 @@ def _of_task(found: Findings, task: str) -> str:
     else:
         have = "has" if len(tops) == 1 else "have"
         mean = "highest" if measure.higher_is_better else "lowest"
-        words = [f"{name}: {_some([row.variant.name for row in tops])} {have} the {mean} mean, {value}"]
+        words = [f"{name}: {some([row.variant.name for row in tops])} {have} the {mean} mean, {value}"]
     same = sum(row.tasks[task].like_best for row in found.rows)
     if same:
         words.append(f"{counted(same, 'other')} {'is' if same == 1 else 'are'} not shown to differ")
@@ -194,6 +210,12 @@ def _of_task(found: Findings, task: str) -> str:
     return "; ".join(words) + "."
 
 
+def _quality(found: Findings, row: Row) -> str:
+    """ "mean rank 1.33", "accuracy 0.989 ± 0.003"."""
+    task = found.ranking.task
+    return f"mean rank {figure(row.rank, 2)}" if task is None else _figure(row, found, task)
+
+
 def _figure(row: Row, found: Findings, task: str) -> str:
     """ "accuracy 0.989 ± 0.003"."""
     return f"{found.result.measures[task].metric} {estimated(row.tasks[task].estimate, found.decimals(task))}"
@@ -201,12 +223,6 @@ def _figure(row: Row, found: Findings, task: str) -> str:
 
 def _compared(one: Difference, first: str, second: str, decimals: int, unit: str) -> str:
     return compared(one, isolated(first), isolated(second), decimals, unit)
-
-
-def _some(names: list[str]) -> str:
-    if len(names) <= _MOST_NAMES:
-        return listed([isolated(name) for name in names])
-    return listed([*(isolated(name) for name in names[: _MOST_NAMES - 1]), f"{len(names) - _MOST_NAMES + 1} more"])
 
 
 def _is(names: list[str]) -> str:

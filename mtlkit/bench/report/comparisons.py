@@ -16,7 +16,7 @@ from mtlkit.bench.wording import ABSENT, figure, interval, isolated, percent_dec
 
 NOTE = (
     "p is corrected for the number of comparisons, and where the best was chosen by the same figures for that choice. "
-    "Intervals are of one comparison each, and not corrected."
+    "Intervals are of one comparison each, and not corrected. A difference below 0 is in favour of the other."
 )
 
 

@@ -51,12 +51,12 @@ class Drawing:
 
 
 def drawings(result: Result) -> list[Drawing]:
-    """A drawing for each spec, in the order of the variants."""
+    """A drawing for each spec, in the order of the variants; none of baselines, which are a model for each task."""
     names: dict[str, list[str]] = {}
     specs: dict[str, Spec] = {}
-    for name, variant in result.variants.items():
+    for variant in result.compared:
         key = json.dumps(variant.spec, sort_keys=True, default=str)
-        names.setdefault(key, []).append(name)
+        names.setdefault(key, []).append(variant.name)
         specs[key] = variant.spec
     return [_drawing(specs[key], tuple(map(printable, same))) for key, same in names.items()]
 

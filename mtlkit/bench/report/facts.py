@@ -6,14 +6,22 @@ facts_of(result)[0]      # ("Data", "digits (train = 1000)")
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from mtlkit.bench.result import RULE, Result
-from mtlkit.bench.wording import arrow, counted, isolated, listed
-from mtlkit.errors import printable, shown
+from mtlkit.bench.wording import arrow, counted, isolated, listed, short
+from mtlkit.errors import printable
+
+# Options that say where data are from.
+_SOURCES = ("path", "folder")
+# Letters of an option, of which those in the middle are left out.
+_LONGEST = 200
 
 METHOD = (
-    "Intervals are those of 95 % by Student's t over seeds; of one seed there is none.",
+    "Intervals are those of 95 % by Student's t over seeds; of one seed there is none. All runs are scored on the same "
+    "test examples: their own sampling error, what another draw of them would change, is in no interval and no p.",
     "Two variants are compared by the differences of their scores on the same seeds, in a two-sided paired t-test. "
     "Where the differences do not spread, or 8 or more are not normal (Shapiro and Wilk, p < 0.01), all flips of their "
     "signs are compared instead; of n seeds that p is at least 2 / 2ⁿ.",
@@ -30,15 +38,18 @@ METHOD = (
     "Variants are ranked by Δm where all have one trunk, else by their scores where those of only one task say which "
     "is better, else by mean rank. Two that are ranked by mean rank are compared by their scores all the same: by the "
     "mean over tasks of (M − O) / s, its sign turned where lower is better, where s (SD) is the root of the mean of "
-    "both variances over seeds; the tables that give p are of as many tasks.",
+    "both variances over seeds; the tables that give p are of as many tasks. The two need not agree: which is better "
+    "then depends on how tasks are weighed.",
     "Time is that of training steps without validation; that of a baseline is the sum over its tasks' models.",
 )
 
 
 def title_of(result: Result) -> str:
-    """ "9 variants on digits, 3 tasks"."""
+    """ "9 variants on digits, 3 tasks", or on the file that the data are from."""
     variants, tasks = counted(len(result.compared), "variant"), counted(len(result.measures), "task")
-    return f"{variants} on {isolated(str(result.file['data']['type']))}, {tasks}"
+    data = result.file["data"]
+    source = next((PurePath(data[key]).name for key in _SOURCES if data.get(key)), str(data["type"]))
+    return f"{variants} on {isolated(source)}, {tasks}"
 
 
 def budget_of(result: Result) -> str:
@@ -65,12 +76,14 @@ def _kind(part: Any) -> str:
 def facts_of(result: Result) -> list[tuple[str, str]]:
     """What was compared on what."""
     data = dict(result.file["data"])
-    options = ", ".join(f"{key} = {shown(value)}" for key, value in data.items() if key != "type")
-    examples = [f"{count:,} {part}" for part, count in result.examples.items() if count is not None]
+    options = ", ".join(f"{key} = {_toml(value)}" for key, value in data.items() if key != "type" and value is not None)
+    labels = [f"{isolated(task)} {some}" for task, counts in result.labels.items() if (some := _counts(counts))]
+    partly = any(counts != result.examples for counts in result.labels.values())
     tasks = [f"{isolated(task)} ({one.metric}{arrow(one)})" for task, one in result.measures.items()]
     facts = [
         ("Data", isolated(str(data["type"])) + (f" ({isolated(options)})" if options else "")),
-        ("Examples", ", ".join(examples) or "not counted"),
+        ("Examples", _counts(result.examples) or "not counted"),
+        *[("Labels", "; ".join(labels))] * bool(partly and labels),
         ("Tasks", ", ".join(tasks)),
         ("Budget", budget_of(result)),
         ("Epoch", f"{RULE[0].upper()}{RULE[1:]}."),
@@ -82,6 +95,21 @@ def facts_of(result: Result) -> list[tuple[str, str]]:
     else:
         facts.append(("Baselines", "none: no task was trained alone."))
     return facts
+
+
+def _counts(parts: Mapping[str, int | None]) -> str:
+    return ", ".join(f"{count:,} {part}" for part, count in parts.items() if count is not None)
+
+
+def _toml(value: Any) -> str:
+    """An option as the bench file says it, cut to a readable length."""
+    if isinstance(value, dict):
+        text = f"{{ {', '.join(f'{key} = {_toml(one)}' for key, one in value.items())} }}"
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(map(_toml, value))}]"
+    else:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    return short(text, _LONGEST)
 
 
 def sources_of(result: Result) -> list[tuple[str, str]]:

@@ -81,7 +81,12 @@ def legend_of(found: Findings) -> str:
     words = ["Test data, scored once a run."]
     seeds, ranked = found.result.seeds, _RANKED.get(found.by)
     if seeds > 1:
-        words.append(f"Mean over {counted(seeds, 'seed')} ± half the 95 % interval.")
+        tested = found.result.examples.get("test")
+        same = "test examples" if tested is None else counted(tested, "test example")
+        words.append(
+            f"Mean over {counted(seeds, 'seed')} ± half the 95 % interval. All runs are scored on the same {same},"
+        )
+        words.append("whose own sampling error is not in the interval.")
         where = f"the columns of tasks and in {ranked}" if ranked else "the columns of tasks"
         words.append(f"In {where} the best is bold, ≈ is not shown to differ from it, and ? could not be tested.")
         if ranked and found.has_baselines:

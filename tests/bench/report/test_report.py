@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mtlkit.bench.report import write_report
+from mtlkit.bench.report.drawings import drawings
 from mtlkit.bench.result import Result
 from mtlkit.errors import MtlkitError
 
@@ -209,6 +210,11 @@ def test_a_model_that_cannot_be_built_is_said_to_be_so(made: Made, tmp_path: Pat
     result = made(sharings=["hard"], balancers=["sum"], baselines=False)
     result.variants["cnn/hard/sum"].spec["encoder"] = {"type": "of_a_plugin"}
     assert "no encoder named 'of_a_plugin'" in page_of(result, tmp_path).text
+
+
+def test_baselines_are_models_of_one_task_and_not_drawn_as_those_of_all(made: Made) -> None:
+    result = made(sharings=["hard"], balancers=["sum"])
+    assert [one.variants for one in drawings(result)] == [("cnn/hard/sum",)]
 
 
 @pytest.mark.parametrize("package", ["jinja2", "scipy.special"])

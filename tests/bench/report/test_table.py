@@ -53,6 +53,7 @@ def test_what_a_mark_says_is_what_was_tested(scored: Made, trunks: list[str]) ->
     other = {"Δm", "Mean rank"} - {ranked}
     assert set(cells(found, other.pop()).values()) == {(False, "")}
     legend = legend_of(found)
+    assert "on the same 200 test examples, whose own sampling error is not in the interval" in legend
     assert f"In the columns of tasks and in {ranked} the best is bold, ≈ is" in legend and "? could not" in legend
     assert f"not marked in {ranked}" in legend
 
