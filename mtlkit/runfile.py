@@ -127,7 +127,8 @@ def complete(model: Spec, data: Data) -> Spec:
         if left_out:
             warnings.warn(
                 f"model.tasks leaves out {', '.join(left_out[:_LISTED])}{', ...' * (len(left_out) > _LISTED)} of the "
-                f"data: they are not learned. To learn one, add it there, if only as an empty table: {left_out[0]} = {{}}",
+                "data: they are not learned. To learn one, add it there, if only as an empty table: "
+                f"{left_out[0]} = {{}}",
                 stacklevel=2,
             )
         spec["tasks"] = {
