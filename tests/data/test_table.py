@@ -128,7 +128,16 @@ def test_labels_may_be_whole_numbers_and_zip_codes_categories(save):
         ({"species": "cat"}, {}, r"holds \['cat'\] in the training rows, expected two labels at least"),
         ({"species": ""}, {}, r"holds \[\] in the training rows"),
         ({"price": ""}, {"tasks": {"price": "number"}}, "has no number in the training rows"),
-        ({"visits": -1}, {"tasks": {"visits": "count"}}, "holds -1.0, expected numbers from 0"),
+        (
+            {"visits": -1},
+            {"tasks": {"visits": "count"}},
+            "row 1 below the header: found -1.0, expected whole numbers from 0",
+        ),
+        (
+            {"visits": np.arange(N) / 2},
+            {"tasks": {"visits": "count"}},
+            "row 2 below the header: found 0.5, expected whole",
+        ),
         ({"row": np.arange(N)}, {}, "'row' looks like an id .* inputs = \\['colour', 'price', 'toxic', 'visits'\\]"),
         ({"name": [f"n{i}" for i in range(N)]}, {}, "'name' looks like an id"),
         ({"empty": ""}, {}, "column 'empty' has no number in the training rows"),
@@ -137,6 +146,11 @@ def test_labels_may_be_whole_numbers_and_zip_codes_categories(save):
 def test_what_does_not_fit(save, change, options, message):
     with pytest.raises(DataError, match=message):
         csv(path=save(frame().assign(**change)), **{"tasks": {"species": "class"}, **options})
+
+
+def test_numbers_that_are_called_classes_are_warned_of(save):
+    with pytest.warns(UserWarning, match="'price' has 60 labels in 60 rows: .* kind to 'number'"):
+        csv(path=save(frame()), tasks={"price": "class"}, valid=0, test=0)
 
 
 def test_every_column_a_task(save):
