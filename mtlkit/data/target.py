@@ -52,6 +52,15 @@ class LabelTarget:
                 "rows, expected two labels at least. There is nothing to learn: leave the task out."
             )
         if kind == "binary" and len(classes) > 2:
+            spelt: dict[str, list[Label]] = {}
+            for label in classes:
+                spelt.setdefault(str(label).strip().casefold(), []).append(label)
+            alike = next((labels for labels in spelt.values() if len(labels) > 1), None)
+            if alike:
+                raise DataError(
+                    f"{tables[0].path}: column {name!r} holds the labels {shown(classes)}, expected two for kind "
+                    f"'binary'. {' and '.join(map(repr, alike))} differ by case or spaces alone: write them alike."
+                )
             raise DataError(
                 f"{tables[0].path}: column {name!r} holds the labels {shown(classes)}, expected two for kind "
                 "'binary'. Set the kind to 'class'."
