@@ -98,7 +98,11 @@ def checked_run(tables: Mapping[str, Any], source: str, more: tuple[str, ...] = 
         raise SpecError([Problem("(top)", f"{message} a dataset such as {', '.join(datasets)}")], source)
     for name, table in tables.items():
         known = [*_TABLES, *more]
-        if name not in known:
+        if name == "bench" and name not in known:
+            problems.append(
+                Problem(name, f"is what `mtlkit bench` reads. Run: {shlex.join(['mtlkit', 'bench', source])}")
+            )
+        elif name not in known:
             problems.append(Problem(name, f"unknown table.{nearest(name, known)} Tables: {', '.join(known)}"))
         elif not isinstance(table, dict):
             problems.append(Problem(name, f"found {shown(table)}, expected a table"))

@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 
-from mtlkit import build_model
+from mtlkit import SpecError, build_model
 from mtlkit.data.linear import linear
-from mtlkit.runfile import complete
+from mtlkit.runfile import checked_run, complete
 
 
 def test_what_a_task_leaves_out_comes_from_the_data() -> None:
@@ -30,3 +30,8 @@ def test_tasks_of_the_data_that_the_model_does_not_name_are_told() -> None:
     with pytest.warns(UserWarning, match=rf"leaves out {second} of the data: .* {second} = {{}}"):
         spec = complete({"encoder": "mlp", "tasks": {first: {}}}, data)
     assert list(spec["tasks"]) == [first]
+
+
+def test_a_bench_file_is_told_the_command_that_reads_it() -> None:
+    with pytest.raises(SpecError, match="bench: is what `mtlkit bench` reads. Run: mtlkit bench 'my bench.toml'"):
+        checked_run({"bench": {}, "data": {"type": "digits"}}, "my bench.toml")
