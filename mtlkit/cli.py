@@ -177,7 +177,7 @@ def predict(
 
     with _read_from(folder):
         kept = runfile.open_run(_checked(folder))
-    with _read_from(source or folder):
+    with _read_from(source or folder, out):
         written, rows = predict_file(kept, folder, source, out)
     _out.print(f"{rows} predictions in {written}", highlight=False, markup=False)
 
@@ -396,7 +396,7 @@ def _print_scores(scores: dict[str, dict[str, float]], what: str) -> None:
 
 
 @contextmanager
-def _read_from(file: Path | None) -> Iterator[None]:
+def _read_from(file: Path | None, written: Path | None = None) -> Iterator[None]:
     """Errors name the file that they are about: what is below is given tables and arrays, and does not know it."""
     try:
         yield
@@ -405,7 +405,7 @@ def _read_from(file: Path | None) -> Iterator[None]:
             raise
         raise SpecError(error.problems, f"{error.source} of {file}") from error
     except DataError as error:
-        if file is None or str(file) in str(error):
+        if file is None or any(str(known) in str(error) for known in (file, written) if known):
             raise
         raise DataError(f"{file}: {error}") from error
 

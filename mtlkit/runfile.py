@@ -12,14 +12,15 @@
     epochs = 30
 
 `[model]` is a spec; what the data fix, its inputs and tasks, may be left out, and so may be `outputs`, `loss` and
-`metrics` of a task that it names. `[train]` holds the trainer's arguments. Paths are relative to where the program
-runs.
+`metrics` of a task that it names: `[model.tasks.species]` with `weight = 0.5` alone is enough. Where it names tasks,
+these alone are trained. `[train]` holds the trainer's arguments. Paths are relative to where the program runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shlex
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ from mtlkit.train.trainer import check_settings
 
 RUN, TABLE = "run.json", "table.json"
 _TABLES = ("model", "train", "data")
+# Of a thousand tasks, as many as a warning names.
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,11 @@ def checked_run(tables: Mapping[str, Any], source: str, more: tuple[str, ...] = 
         raise SpecError([Problem("(top)", f"{message} a dataset such as {', '.join(datasets)}")], source)
     for name, table in tables.items():
         known = [*_TABLES, *more]
-        if name not in known:
+        if name == "bench" and name not in known:
+            problems.append(
+                Problem(name, f"is what `mtlkit bench` reads. Run: {shlex.join(['mtlkit', 'bench', source])}")
+            )
+        elif name not in known:
             problems.append(Problem(name, f"unknown table.{nearest(name, known)} Tables: {', '.join(known)}"))
         elif not isinstance(table, dict):
             problems.append(Problem(name, f"found {shown(table)}, expected a table"))
@@ -111,12 +118,23 @@ def checked_run(tables: Mapping[str, Any], source: str, more: tuple[str, ...] = 
 
 
 def complete(model: Spec, data: Data) -> Spec:
-    """A spec with what the data say of inputs and tasks filled in where it says nothing itself."""
+    """A spec with what the data say of inputs and tasks filled in where it says nothing itself.
+
+    Tasks of the data that the spec leaves out, while it names others, are warned of.
+    """
     spec = dict(model)
     if spec.get("input") is None and spec.get("inputs") is None:
         spec["inputs"] = data.inputs
     tasks = spec.get("tasks", data.tasks)
     if isinstance(tasks, dict):
+        left_out = [name for name in data.tasks if name not in tasks]
+        if left_out:
+            warnings.warn(
+                f"model.tasks leaves out {', '.join(left_out[:_LISTED])}{', ...' * (len(left_out) > _LISTED)} of the "
+                "data: they are not learned. To learn one, add it there, if only as an empty table: "
+                f"{left_out[0]} = {{}}",
+                stacklevel=2,
+            )
         spec["tasks"] = {
             name: {**data.tasks.get(name, {}), **task} if isinstance(task, dict) else task
             for name, task in tasks.items()

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mtlkit.errors import Problem, SpecError, shown
+from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.option import Positive
 from mtlkit.part import RESERVED, Part, check, validate
 from mtlkit.registry import encoders, heads, losses, metrics, sharings
@@ -201,11 +201,22 @@ def _check_sizes(inputs: dict[str, Any], problems: list[Problem]) -> None:
             )
 
 
+def _known_encoder(raw: object, path: str, problems: list[Problem]) -> Part | None:
+    """`check`, which says of a name like no encoder's how a backbone of timm is asked for: many know it by its own."""
+    part = check(encoders, raw, path, problems)
+    name = raw.get("type") if isinstance(raw, dict) else raw
+    if part is None and isinstance(name, str) and name not in encoders and not nearest(name, [*encoders]):
+        last = problems.pop()
+        timm = f"If it is a model of timm: {{'type': 'timm', 'model': {shown(name)}}}"
+        problems.append(Problem(last.path, f"{last.message} {timm}"))
+    return part
+
+
 def _encoder(raw: object, path: str, problems: list[Problem]) -> Part | None:
     """An encoder's part, with the names of what it reads as `from`."""
     if not isinstance(raw, dict):
-        return check(encoders, raw, path, problems)
-    part = check(encoders, {k: v for k, v in raw.items() if k == "type" or k not in RESERVED}, path, problems)
+        return _known_encoder(raw, path, problems)
+    part = _known_encoder({k: v for k, v in raw.items() if k == "type" or k not in RESERVED}, path, problems)
     sources = raw.get("from")
     sources = [sources] if isinstance(sources, str) else sources
     if sources is not None and not (isinstance(sources, list) and sources and all(isinstance(s, str) for s in sources)):

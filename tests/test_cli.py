@@ -195,6 +195,8 @@ def test_what_can_not_be_written_is_told(folder: Path) -> None:
     assert done.returncode == 1 and "can't be written" in done.stderr and "Traceback" not in done.stderr
     done = mtlkit("predict", "model", "new.csv", "--out", "new.csv", cwd=folder)
     assert done.returncode == 2 and "choose another" in done.stderr
+    done = mtlkit("predict", "model", "new.csv", "--out", "p.xlsx", cwd=folder)
+    assert done.returncode == 2 and done.stderr.startswith("error: p.xlsx: found suffix")
 
 
 def test_it_runs_as_a_module() -> None:

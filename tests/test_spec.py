@@ -266,3 +266,10 @@ def test_a_name_that_a_reference_could_not_tell_apart_is_refused(spec: dict[str,
 
 def test_the_default_spec_is_the_linear_model() -> None:
     assert build_model().spec == build_model(DEFAULT_SPEC).spec == build_model(None).spec
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", {"type": "resnet18"}])
+def test_the_name_of_a_backbone_tells_how_it_is_asked_for(encoder: object) -> None:
+    with pytest.raises(SpecError, match="model of timm: {'type': 'timm', 'model': 'resnet18'}") as told:
+        build_model({"input": [3, 32, 32], "encoder": encoder, "tasks": {"a": {"outputs": 1}}})
+    assert len(told.value.problems) == 1

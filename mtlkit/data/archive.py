@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtlkit.data.array import Array
-from mtlkit.data.opened import most_bytes
+from mtlkit.data.opened import most_bytes, reason
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.guarded import open_regular
 
@@ -56,9 +56,8 @@ def read_arrays(path: str, names: Sequence[str] | None = None, growth: int = 1) 
     except DataError:
         raise
     except _DAMAGE as error:
-        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{path}: can't be read: {reason}. Expected an .npz file of numbers; turn text and lists of "
+            f"{path}: can't be read: {reason(error, path)}. Expected an .npz file of numbers; turn text and lists of "
             "unequal length into arrays of numbers first."
         ) from error
 

@@ -96,7 +96,7 @@ def _check_values(name: str, values: NDArray[np.float64], kind: Kind) -> None:
     allowed, expected = {
         "class": ((known >= 0) & (known == np.floor(known)) & (known < 2**31), "classes 0, 1, 2, ..."),
         "binary": (np.isin(known, [0, 1]), "0 or 1"),
-        "count": ((known >= 0) & np.isfinite(known), "numbers from 0"),
+        "count": ((known >= 0) & (known == np.floor(known)) & np.isfinite(known), "whole numbers from 0"),
         "number": (np.isfinite(known), "finite numbers"),
     }[kind]
     if not allowed.all():

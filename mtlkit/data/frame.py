@@ -10,7 +10,9 @@ from it.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlkit.data.extra import bench_extra
-from mtlkit.data.opened import LEAST_PACKED, most_bytes, opened
+from mtlkit.data.opened import LEAST_PACKED, most_bytes, opened, reason
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.writing import whole
 
@@ -35,6 +37,10 @@ _MOSTLY = 0.9
 _MOST_COLUMNS = 20_000
 _LONGEST_HEADER = 2**24
 
+# What tables are written with, beside what was expected.
+_SEPARATORS = (";", "\t", "|", ",")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+
 # Bytes of a cell in memory, at least.
 _CELL = 8
 
@@ -44,10 +50,14 @@ _NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "null")
 
 @dataclass(frozen=True)
 class Table:
-    """A pandas DataFrame and the file that it came from, for the messages."""
+    """A pandas DataFrame and the file that it came from, for the messages.
+
+    `fixed` is set where a trained model is to read it: kinds and separator are then those of its training.
+    """
 
     path: str
     frame: Any
+    fixed: bool = False
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -65,6 +75,7 @@ class Table:
         if name not in self.frame.columns:
             raise DataError(
                 f"{self.path}: no column {name!r}.{nearest(name, self.names)} Columns: {', '.join(self.names[:100])}."
+                f"{self._why_none()}"
             )
         return self.frame[name]
 
@@ -113,13 +124,26 @@ class Table:
             return False
         return True
 
+    def _why_none(self) -> str:
+        """What a file most likely needs that lacks a column."""
+        marks = [mark for mark in _SEPARATORS if mark in self.names[0]] if len(self.names) == 1 else []
+        if marks and self.fixed:
+            return f" It has {marks[0]!r} between cells: write it with the separator of the table of training."
+        if marks:
+            return f" It has {marks[0]!r} between cells: set separator = {json.dumps(marks[0])}."
+        return " The model was trained on it: add it; its cells may be empty." if self.fixed else ""
+
     def _refuse(self, name: str, wrong: NDArray[np.bool_], expected: str) -> None:
         if wrong.any():
             row = int(wrong.argmax())
+            cell = self.frame[name].iloc[row]
+            if _DECIMAL_COMMA.fullmatch(str(cell).strip()):
+                remedy = "Write numbers with a decimal point."
+            else:
+                remedy = f"Correct the cell, or {'leave it empty' if self.fixed else 'set another kind'}."
             raise DataError(
                 f"{self.path}: column {name!r}, row {row + 1} below the header: found "
-                f"{shown(self.frame[name].iloc[row])}, expected {expected}. "
-                "Correct the cell, or set another kind."
+                f"{shown(cell)}, expected {expected}. {remedy}"
             )
 
 
@@ -224,8 +248,7 @@ def _read(path: str, read: Callable[[], Any]) -> Table:
         raise
     # A file that pandas or pyarrow can't parse is a ValueError; what it has no room for is none.
     except (OSError, EOFError, ValueError, MemoryError, OverflowError, NotImplementedError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-        raise DataError(f"{path}: can't be read as a table: {reason}") from error
+        raise DataError(f"{path}: can't be read as a table: {reason(error, path)}") from error
     names = [str(name) for name in frame.columns]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:

@@ -49,6 +49,14 @@ def opened(path: str) -> Iterator[BinaryIO]:
             yield unpacked
 
 
+def reason(error: BaseException, path: str) -> str:
+    """Why a file can't be read, in words; of a relative path that leads nowhere also from where it was followed."""
+    said = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    if isinstance(error, FileNotFoundError) and not os.path.isabs(path):
+        return f"{said} in {os.getcwd()}, where relative paths begin. Run mtlkit where it is, or give the whole path"
+    return said
+
+
 class _Limited(io.RawIOBase):
     """What another stream gives, up to a limit."""
 

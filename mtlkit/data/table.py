@@ -108,6 +108,8 @@ def _data(
 ) -> Data:
     """Fit every column on the training rows, then encode the rows of all parts."""
     train = tables["train"]
+    for name in tasks:
+        train.column(name)  # is there: what looks odd of the inputs may come from a task that was misspelt
     kinds = _input_kinds(train, inputs, {*tasks, split})
     twice = sorted({*kinds} & {*tasks, split})
     if twice:

@@ -9,6 +9,7 @@ Fitted on training rows, then fixed, as the input columns are.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -24,6 +25,9 @@ from mtlkit.data.kind import Kind
 from mtlkit.data.split import Rows
 from mtlkit.errors import DataError, shown
 from mtlkit.label import MISSING_CLASS
+
+# So few labels prove nothing: small tables repeat little.
+_FEW = 20
 
 Label = bool | int | str
 Cells: TypeAlias = dict[str, NDArray[Any]]
@@ -48,9 +52,25 @@ class LabelTarget:
                 "rows, expected two labels at least. There is nothing to learn: leave the task out."
             )
         if kind == "binary" and len(classes) > 2:
+            spelt: dict[str, list[Label]] = {}
+            for label in classes:
+                spelt.setdefault(str(label).strip().casefold(), []).append(label)
+            alike = next((labels for labels in spelt.values() if len(labels) > 1), None)
+            if alike:
+                raise DataError(
+                    f"{tables[0].path}: column {name!r} holds the labels {shown(classes)}, expected two for kind "
+                    f"'binary'. {' and '.join(map(repr, alike))} differ by case or spaces alone: write them alike."
+                )
             raise DataError(
                 f"{tables[0].path}: column {name!r} holds the labels {shown(classes)}, expected two for kind "
                 "'binary'. Set the kind to 'class'."
+            )
+        labelled = int(train.notna().sum())
+        if len(classes) > max(_FEW, labelled / 2):
+            warnings.warn(
+                f"{tables[0].path}: column {name!r} has {len(classes):,} labels in {labelled:,} rows: most can't be "
+                "learned, as they hardly repeat. If they are measured or counted, set the kind to 'number' or 'count'",
+                stacklevel=2,
             )
         return cls(classes, kind)
 
@@ -105,10 +125,12 @@ class CountTarget:
 
     def encode(self, table: Table, name: str) -> Tensor:
         counts = table.numbers(name)
-        if (counts < 0).any():
+        wrong = (counts < 0) | (counts % 1 > 0)
+        if wrong.any():
+            row = int(wrong.argmax())
             raise DataError(
-                f"{table.path}: column {name!r} holds {np.nanmin(counts)}, expected numbers from 0. "
-                "Correct it, or set the kind to 'number'."
+                f"{table.path}: column {name!r}, row {row + 1} below the header: found {counts[row]}, expected whole "
+                "numbers from 0 for kind 'count'. Correct the cell, or set the kind to 'number'."
             )
         return torch.from_numpy(counts)[:, None].float()
 

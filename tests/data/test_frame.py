@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,6 +54,8 @@ def test_what_is_no_table(tmp_path, text, message):
 def test_unreadable_files(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: can't be read"):
         read_table(str(tmp_path / "none.csv"))
+    with pytest.raises(DataError, match=re.escape(f"No such file or directory in {Path.cwd()}")):
+        read_table("none.csv")
     (tmp_path / "latin1.csv").write_bytes("a\né\n".encode("latin1"))
     with pytest.raises(DataError, match="utf-8"):
         read_table(str(tmp_path / "latin1.csv"))

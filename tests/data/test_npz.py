@@ -105,7 +105,7 @@ def test_parts_with_files_of_their_own(save):
         ({"tasks": ["negative"]}, "holds -1.0, expected classes"),
         ({"tasks": ["zeros"]}, "holds no class above 0"),
         ({"tasks": ["digit"], "kind": "binary"}, "array 'digit' holds 2.0, expected 0 or 1 for kind 'binary'"),
-        ({"tasks": ["negative"], "kind": "count"}, "holds -1.0, expected numbers from 0"),
+        ({"tasks": ["negative"], "kind": "count"}, "holds -1.0, expected whole numbers from 0"),
         ({"tasks": ["infinite"]}, "holds inf, expected finite numbers"),
         ({"tasks": ["digit"], "kind": {"digits": "class"}}, "kind: no task 'digits'. Did you mean 'digit'"),
         ({"tasks": ["a"], "columns": "x"}, r"array 'x' has shape \[40, 3\], expected \[N, 1\]"),

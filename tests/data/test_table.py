@@ -124,11 +124,25 @@ def test_labels_may_be_whole_numbers_and_zip_codes_categories(save):
         ({}, {"inputs": {"colour": "number"}}, "row 1 below the header: found 'red', expected a number"),
         ({}, {"tasks": {"species": "number"}}, "row 1 below the header: found 'cat', expected a number"),
         ({}, {"tasks": {"species": "binary"}}, "expected two for kind 'binary'. Set the kind to 'class'"),
+        (
+            {"toxic": np.array(["yes", "YES", "no"])[np.arange(N) % 3]},
+            {"tasks": {"toxic": "binary"}},
+            "for kind 'binary'. 'YES' and 'yes' differ by case or spaces alone: write them alike",
+        ),
         ({}, {"split": "colour"}, "found 'blue' in the split column 'colour', expected train, valid, test"),
         ({"species": "cat"}, {}, r"holds \['cat'\] in the training rows, expected two labels at least"),
         ({"species": ""}, {}, r"holds \[\] in the training rows"),
         ({"price": ""}, {"tasks": {"price": "number"}}, "has no number in the training rows"),
-        ({"visits": -1}, {"tasks": {"visits": "count"}}, "holds -1.0, expected numbers from 0"),
+        (
+            {"visits": -1},
+            {"tasks": {"visits": "count"}},
+            "row 1 below the header: found -1.0, expected whole numbers from 0",
+        ),
+        (
+            {"visits": np.arange(N) / 2},
+            {"tasks": {"visits": "count"}},
+            "row 2 below the header: found 0.5, expected whole",
+        ),
         ({"row": np.arange(N)}, {}, "'row' looks like an id .* inputs = \\['colour', 'price', 'toxic', 'visits'\\]"),
         ({"name": [f"n{i}" for i in range(N)]}, {}, "'name' looks like an id"),
         ({"empty": ""}, {}, "column 'empty' has no number in the training rows"),
@@ -137,6 +151,11 @@ def test_labels_may_be_whole_numbers_and_zip_codes_categories(save):
 def test_what_does_not_fit(save, change, options, message):
     with pytest.raises(DataError, match=message):
         csv(path=save(frame().assign(**change)), **{"tasks": {"species": "class"}, **options})
+
+
+def test_numbers_that_are_called_classes_are_warned_of(save):
+    with pytest.warns(UserWarning, match="'price' has 60 labels in 60 rows: .* kind to 'number'"):
+        csv(path=save(frame()), tasks={"price": "class"}, valid=0, test=0)
 
 
 def test_every_column_a_task(save):
@@ -221,9 +240,22 @@ def test_predictions_that_do_not_fit(fitted, save, tmp_path, predictions, messag
         fitted.table.write(str(tmp_path / "out.csv"), predictions, path)
 
 
-def test_new_files_that_do_not_fit(fitted, save):
+def test_new_files_that_do_not_fit(fitted, save, tmp_path):
     with pytest.raises(DataError, match="no column 'row'"):
         fitted.table.read(save(frame(9).drop(columns="row")))
+    with pytest.raises(DataError, match="'colour'.* trained on it: add it; its cells may be empty"):
+        fitted.table.read(save(frame(9).drop(columns="colour")))
+    assert fitted.table.read(save(frame(9).assign(row="", colour=""))).isfinite().all()
+    # Kinds and separators are set by the training: what can't be done is no remedy.
+    with pytest.raises(DataError, match="or leave it empty"):
+        fitted.table.read(save(frame(9).assign(row="big")))
+    with pytest.raises(DataError, match="found '193,1', .* Write numbers with a decimal point"):
+        fitted.table.read(save(frame(9).assign(row="193,1")))
+    frame().to_csv(tmp_path / "other.csv", sep=";", index=False)
+    with pytest.raises(DataError, match="';' between cells: write it with the separator of the table of training"):
+        fitted.table.read(str(tmp_path / "other.csv"))
+    with pytest.raises(DataError, match="';' between cells: set separator = \";\""):
+        csv(path=str(tmp_path / "other.csv"), tasks=TASKS)
     with pytest.raises(DataError, match="row 9 below the header: found 'many'"):
         fitted.table.read(save(frame(9).astype({"row": object}).replace({"row": {12.0: "many"}})))
     unseen = fitted.table.read(save(frame(9).assign(colour="mauve")))

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mtlkit.data.opened import reason
 from mtlkit.data.picture.form import Form
 from mtlkit.errors import DataError, shown
 
@@ -41,7 +42,7 @@ def find_images(folder: str) -> list[str]:
     try:
         names = sorted(_files(folder))
     except OSError as error:
-        raise DataError(f"{folder}: can't be read as a folder of images: {error.strerror or error}") from error
+        raise DataError(f"{folder}: can't be read as a folder of images: {reason(error, folder)}") from error
     found = [_writable(folder, name) for name in names if _suffix(name) in SUFFIXES]
     unread = Counter(suffix for suffix in map(_suffix, names) if suffix in _UNREAD)
     others = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unread.items()))

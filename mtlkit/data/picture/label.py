@@ -6,6 +6,7 @@ labels_of_folders("photos", "class")                     # photos/cat/1.jpg has 
 
 from __future__ import annotations
 
+import json
 import posixpath
 import warnings
 from typing import Any
@@ -35,8 +36,9 @@ def labels_of_file(folder: str, labels: str, column: str, separator: str) -> Tab
         DataError: a file or the column is missing, or a row names no image, or one that another row names.
     """
     table, images = read_table(labels, separator), find_images(folder)
-    names = [_plain(cell) for cell in table.column(column)]
     known = set(images)
+    _refuse_other_column(table, column, known)
+    names = [_plain(cell) for cell in table.column(column)]
     strangers = [row for row, name in enumerate(names) if name not in known]
     if strangers:
         row = strangers[0]
@@ -92,6 +94,18 @@ def labels_of_folders(folder: str, task: str) -> Table:
     if split:
         columns[SPLIT] = [_PARTS[above[0]] for above in folders]
     return Table(folder, bench_extra("pandas", "a folder of images").DataFrame(columns))
+
+
+def _refuse_other_column(table: Table, column: str, images: set[str]) -> None:
+    """Name the column of paths where it is called otherwise."""
+    if column in table.names:
+        return
+    holding = [name for name in table.names if _plain(table.column(name).iloc[0]) in images]
+    if holding:
+        raise DataError(
+            f"{table.path}: no column {column!r}, but {holding[0]!r} holds paths of images. "
+            f"Set path_column = {json.dumps(holding[0], ensure_ascii=False)}"
+        )
 
 
 def _plain(cell: object) -> str:

@@ -92,3 +92,11 @@ def test_a_train_among_vehicles_is_a_class(photos):
 def test_folders_without_classes(photos, names, message):
     with pytest.raises(DataError, match=message):
         labels_of_folders(photos(names), "animal")
+
+
+def test_a_column_of_paths_of_another_name_is_named(photos):
+    folder = photos(["cat/1.png"], ["cat/1.png,cat"])
+    with pytest.raises(
+        DataError, match="no column 'file', but 'path' holds paths of images. Set path_column = \"path\""
+    ):
+        labels_of_file(folder, f"{folder}/../labels.csv", "file", ",")
