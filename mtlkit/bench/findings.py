@@ -167,8 +167,14 @@ class Findings:
 
     @property
     def ahead(self) -> dict[str, Difference]:
-        """Those that the sizes of differences put before the best by mean rank, the furthest first; shown or not."""
-        ahead = {name: one for name, one in self.others.items() if self.by == "rank" and one.gain < 0}
+        """Those that the sizes of differences put before the best by mean rank, the furthest first; shown or not.
+
+        A difference that is written as 0.0 puts nobody first.
+        """
+        if self.by != "rank":
+            return {}
+        places = self.others_decimals
+        ahead = {name: one for name, one in self.others.items() if round(one.gain, places) < 0}
         return dict(sorted(ahead.items(), key=lambda named: named[1].gain))
 
     @property

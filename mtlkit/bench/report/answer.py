@@ -30,6 +30,9 @@ from mtlkit.bench.wording import (
     times,
 )
 
+# In the headline; the points below it have more.
+_FEW_NAMES = 2
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -68,7 +71,8 @@ def _headline(found: Findings) -> str:
     first = f"{first}: mean rank {figure(row.rank, 2)} among {among}"
     if not (ahead := [*found.ahead]):
         return first
-    return f"{first}; by size of differences {some(ahead)} {_is(ahead)} ahead: it depends on how tasks are weighed"
+    who = listed([isolated(name) for name in ahead]) if len(ahead) <= _FEW_NAMES else f"{len(ahead)} others"
+    return f"{first}; by size of differences {who} {_is(ahead)} ahead: it depends on how tasks are weighed"
 
 
 def _sizes(found: Findings) -> Iterator[str]:
