@@ -11,7 +11,7 @@ chosen by the sizes of the tensors and of that cache alone: on a machine the sam
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache as once
 from itertools import chain
 from typing import Any
@@ -37,7 +37,7 @@ _HELD = 2**30
 _HALVES = (torch.float16, torch.bfloat16)
 # As many as every trunk takes without waste, and no more than the user trains on at once.
 _FEW = 64
-# With fewer rows it takes longer to find the heads that can run as one than they save.
+# With fewer rows at once, to find the heads that can run as one and to join their weights takes longer than it saves.
 _MANY = 2_048
 
 
@@ -55,8 +55,11 @@ def predicted(model: Model, inputs: Mapping[str, Tensor], device: torch.device, 
     # Where outputs are on the CPU already, they are read once for all rows, not batch by batch.
     late = device.type == "cpu"
     # What inference mode gives could not be trained on unless it were copied.
-    with evaluating(model, modules), torch.no_grad(), _as_one(model, rows if late else 0) as groups:
+    with ExitStack() as during:
+        during.enter_context(evaluating(model, modules))
+        during.enter_context(torch.no_grad())
         size = size_for(model, inputs, device, batch_size)
+        groups = during.enter_context(_as_one(model, min(rows, size) if late else 0))
         # To find out takes two rows' time.
         pictures = images(model, min(rows, size)) if late and rows > _FEW else frozenset[str]()
         for start in range(0, max(rows, 1), size):
