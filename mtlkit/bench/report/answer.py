@@ -1,9 +1,9 @@
 """A result in words, as one would tell a colleague: which is best, what is shown, and what is not.
 
     answer = answered(found)
-    answer.headline      # "cnn/mmoe/upgrad is the best of 9 variants: +3.1 ± 0.9 % over training each task alone"
-    answer.points        # "It is shown to be better than 5 of the 8 others. ...", ...
-    answer.tasks         # "left: cnn/mmoe/upgrad has the highest mean, accuracy 0.989 ± 0.003; ...", ...
+    answer.headline      # "No clear best of 9 variants; none is shown to be better than training each task alone"
+    answer.points        # {"Leader": ["cnn/mmoe/upgrad, mean rank 2.33 ...", ...], "Others": [...], ...}
+    answer.tasks         # ["left: cnn/mmoe/upgrad has the highest mean, accuracy 0.989 ± 0.003; ...", ...]
 
 What is not shown is said as plainly as what is.
 """
@@ -30,49 +30,72 @@ from mtlkit.bench.wording import (
     times,
 )
 
-# In the headline; the points below it have more.
-_FEW_NAMES = 2
-
 
 @dataclass(frozen=True)
 class Answer:
-    """One sentence, what is to be known of it, and a sentence for each task."""
+    """One sentence; what is to be known of it, sentences by what they are about; and a sentence for each task."""
 
     headline: str
-    points: list[str]
+    points: dict[str, list[str]]
     tasks: list[str]
 
 
 def answered(found: Findings) -> Answer:
     """The answer that a result gives."""
-    against = (*_sizes(found), *_against_others(found), *_against_alone(found))
-    points = [*_by_task(found), *against, *_cost(found), *limits_of(found)]
-    return Answer(_headline(found), points, [_of_task(found, task) for task in found.result.measures])
+    points = {
+        "Leader": [*_leader(found), *_by_task(found), *_sizes(found)],
+        "Others": [*_against_others(found)],
+        "Alone": [*_against_alone(found)],
+        "Cost": [*_cost(found)],
+        "Caution": [*limits_of(found)],
+    }
+    told = {about: sentences for about, sentences in points.items() if sentences}
+    return Answer(_headline(found), told, [_of_task(found, task) for task in found.result.measures])
 
 
 def _headline(found: Findings) -> str:
     if found.best is None:
         return f"Nothing can be ranked: {found.ranking.why}"
-    number, name, row = len(found.result.compared), isolated(found.best), found.row(found.best)
+    number, name = len(found.result.compared), isolated(found.best)
     if number == 1:
         if found.by != "gain":
             return f"{name} is the one variant, with no other to compare it with"
-        first = f"{name}, the one variant"
-    elif all(one.shown and one.gain > 0 for one in found.others.values()):
-        first = f"{name} is the best of {number} variants"
-    else:
-        first = f"{name} leads {number} variants, no clear best"
+        return f"{name}, the one variant: {_standing(found)}"
+    if _is_clear(found):
+        return f"{name} is the best of {number} variants: {_standing(found)}"
+    return f"No clear best of {number} variants{_none_better(found)}"
+
+
+def _is_clear(found: Findings) -> bool:
+    """Whether the best is shown to be better than every other variant."""
+    return all(one.shown and one.gain > 0 for one in found.others.values())
+
+
+def _none_better(found: Findings) -> str:
+    """ "; none is shown to be better than training each task alone, and 11 to be worse"."""
+    better, worse, rest = _alone(found)
+    if not (better or worse or rest):
+        return ""
+    start = f"; {len(better) or 'none'} {'are' if len(better) > 1 else 'is'} shown to be better than training each task"
+    return f"{start} alone{f', and {len(worse)} to be worse' if worse else ''}"
+
+
+def _standing(found: Findings) -> str:
+    """How good the best is, by what variants are ranked by."""
+    row = found.row(found.best or "")
     if row.gain_percent is not None and found.by == "gain":
-        return f"{first}: {estimated(row.gain_percent, found.gain_decimals, sign=True)} % over training each task alone"
+        return f"{estimated(row.gain_percent, found.gain_decimals, sign=True)} % over training each task alone"
     if found.ranking.task is not None:
-        return f"{first}: {_figure(row, found, found.ranking.task)}"
+        return _figure(row, found, found.ranking.task)
     # Variants and baselines are ranked together.
-    among = f"{len(found.ranking.ranks)} with the baselines" if found.has_baselines else f"{len(found.ranking.ranks)}"
-    first = f"{first}: mean rank {figure(row.rank, 2)} among {among}"
-    if not (ahead := [*found.ahead]):
-        return first
-    who = listed([isolated(name) for name in ahead]) if len(ahead) <= _FEW_NAMES else f"{len(ahead)} others"
-    return f"{first}; by size of differences {who} {_is(ahead)} ahead: it depends on how tasks are weighed"
+    with_baselines = " with the baselines" if found.has_baselines else ""
+    return f"mean rank {figure(row.rank, 2)} among {len(found.ranking.ranks)}{with_baselines}"
+
+
+def _leader(found: Findings) -> Iterator[str]:
+    """Who is first where nobody is shown to be the best: the headline names no one then."""
+    if found.best is not None and not _is_clear(found):
+        yield f"{isolated(found.best)}, {_standing(found)}."
 
 
 def _sizes(found: Findings) -> Iterator[str]:
@@ -82,7 +105,8 @@ def _sizes(found: Findings) -> Iterator[str]:
     ahead = [*found.ahead.items()][:MOST_NAMES]
     words = [f"{isolated(name)} by {_lead(one, found)}" for name, one in ahead]
     words += [f"{len(found.ahead) - MOST_NAMES} more by less"] * (len(found.ahead) > MOST_NAMES)
-    yield f"By size of differences, in the mean over tasks, it is behind {listed(words)}."
+    behind = f"By size of differences, in the mean over tasks, it is behind {listed(words)}"
+    yield f"{behind}: which is better depends on how tasks are weighed."
 
 
 def _lead(one: Difference, found: Findings) -> str:
@@ -159,14 +183,11 @@ def _against_alone(found: Findings) -> Iterator[str]:
         if not found.has_baselines:
             yield "No task was trained alone, so that nothing says whether sharing helps."
         return
-    tested = {name: one for name, one in found.alone.items() if one.p is not None}
-    if found.result.seeds == 1 and not tested:
+    better, worse, same = _alone(found)
+    if not (better or worse or same):
+        if found.result.seeds > 1:
+            yield f"Against training each task alone nothing can be tested: {next(iter(found.alone.values())).why}."
         return
-    if not tested:
-        yield f"Against training each task alone nothing can be tested: {next(iter(found.alone.values())).why}."
-        return
-    better = [name for name, one in tested.items() if one.shown and one.gain > 0]
-    worse = [name for name, one in tested.items() if one.shown and one.gain < 0]
     rest = len(found.alone) - len(better) - len(worse)
     start = f"{some(better)} {_is(better)} shown to be better" if better else "No variant is shown to be better"
     yield f"{start} than training each task alone with the same trunk."
@@ -174,6 +195,14 @@ def _against_alone(found: Findings) -> Iterator[str]:
         yield f"{some(worse)} {_is(worse)} shown to be worse than training each task alone."
     if rest and (better or worse):
         yield f"Of the other {rest} no difference from training each task alone is shown."
+
+
+def _alone(found: Findings) -> tuple[list[str], list[str], list[str]]:
+    """The variants shown to be better than training each task alone, those shown to be worse, and the others tested."""
+    tested = {name: one for name, one in found.alone.items() if one.p is not None}
+    better = [name for name, one in tested.items() if one.shown and one.gain > 0]
+    worse = [name for name, one in tested.items() if one.shown and one.gain < 0]
+    return better, worse, [name for name, one in tested.items() if not one.shown]
 
 
 def _cost(found: Findings) -> Iterator[str]:

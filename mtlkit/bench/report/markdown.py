@@ -28,7 +28,8 @@ def markdown_of(found: Findings, answer: Answer) -> str:
     """The report as Markdown: the answer, what was compared, the tables, failures, and how to run it again."""
     result, columns = found.result, columns_of(found)
     heads = ["variant", *(f"{_md(column.name)} {_md(column.of)}".rstrip() for column in columns)]
-    lines = [f"# {_md(title_of(result))}", "", f"**{_md(answer.headline)}**", "", *_listed(answer.points)]
+    points = [f"- **{about}**: {_md(' '.join(sentences))}" for about, sentences in answer.points.items()]
+    lines = [f"# {_md(title_of(result))}", "", f"**{_md(answer.headline)}**", "", *points]
     lines += ["", "## What was compared", "", *(f"- {what}: {_md(text)}" for what, text in facts_of(result))]
     table = _rows(heads, [(row.name, [*map(_cell, row.cells)]) for row in table_of(found)])
     lines += ["", "## Scores and costs", "", *table]
