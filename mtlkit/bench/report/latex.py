@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from mtlkit.bench.findings import Findings
-from mtlkit.bench.report.table import Column, Figure, columns_of, legend_of, table_of
+from mtlkit.bench.report.table import Column, Figure, Line, columns_of, legend_of, table_of
 from mtlkit.errors import printable
 
 _LATEX = {
@@ -60,13 +60,17 @@ def latex_of(found: Findings) -> str:
         lines.append(" & ".join(["variant", *map(_tex_head, columns[some])]) + r" \\")
         lines.append(" & ".join(["", *(_tex(column.of) for column in columns[some])]) + r" \\")
         lines.append(r"\midrule")
-        lines += [" & ".join([_tex(row.name), *map(_tex_cell, row.cells[some])]) + r" \\" for row in rows]
+        lines += [" & ".join([_tex_name(row), *map(_tex_cell, row.cells[some])]) + r" \\" for row in rows]
         lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines)
 
 
 def _tex(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in " ".join(printable(text).split()))
+
+
+def _tex_name(row: Line) -> str:
+    return rf"\textit{{{_tex(row.name)}}}" if row.is_baseline else _tex(row.name)
 
 
 def _tex_head(column: Column) -> str:

@@ -14,7 +14,7 @@ from mtlkit.bench.findings import Findings
 from mtlkit.bench.report.answer import Answer
 from mtlkit.bench.report.comparisons import NOTE, Compared, comparisons_of
 from mtlkit.bench.report.facts import facts_of, sources_of, title_of
-from mtlkit.bench.report.table import Figure, columns_of, legend_of, table_of
+from mtlkit.bench.report.table import Figure, Line, columns_of, legend_of, table_of
 from mtlkit.bench.wording import title_of_run
 from mtlkit.errors import printable
 
@@ -31,7 +31,7 @@ def markdown_of(found: Findings, answer: Answer) -> str:
     points = [f"- **{about}**: {_md(' '.join(sentences))}" for about, sentences in answer.points.items()]
     lines = [f"# {_md(title_of(result))}", "", f"**{_md(answer.headline)}**", "", *points]
     lines += ["", "## What was compared", "", *(f"- {what}: {_md(text)}" for what, text in facts_of(result))]
-    table = _rows(heads, [(row.name, [*map(_cell, row.cells)]) for row in table_of(found)])
+    table = _rows(heads, [(_name(row), [*map(_cell, row.cells)]) for row in table_of(found)])
     lines += ["", "## Scores and costs", "", *table]
     lines += ["", _md(legend_of(found)), "", "## Task by task", "", *_listed(answer.tasks)]
     lines += _comparisons(found)
@@ -46,7 +46,7 @@ def _comparisons(found: Findings) -> list[str]:
     lines = []
     for group in comparisons_of(found):
         heads = ["than" if group.first else "variant", "difference", "95 % interval", "p", "test", "seeds"]
-        rows = [(row.name, [*map(_md, _compared(row))]) for row in group.rows]
+        rows = [(_md(row.name), [*map(_md, _compared(row))]) for row in group.rows]
         lines += ["", f"### {_md(group.title)}", "", *_rows(heads, rows)]
     return ["", "## Comparisons", "", NOTE, *lines] if lines else []
 
@@ -60,9 +60,9 @@ def _listed(texts: Iterable[str]) -> list[str]:
 
 
 def _rows(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
-    """A table of variants; heads and cells are Markdown, names are not yet."""
+    """A table of variants; heads, names and cells are Markdown."""
     top = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
-    return top + [f"| {_md(name)} | {' | '.join(cells)} |" for name, cells in rows]
+    return top + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows]
 
 
 def _md(text: str) -> str:
@@ -71,6 +71,10 @@ def _md(text: str) -> str:
     one_line = " ".join(clean.split())
     escaped = _SPECIAL.sub(lambda m: f"\\{m[1]}" if m[1] else "\\." if m[2] else "\\/\\/", one_line)
     return _BLOCK.sub(r"\1\\\2", escaped)
+
+
+def _name(row: Line) -> str:
+    return f"*{_md(row.name)}*" if row.is_baseline else _md(row.name)
 
 
 def _cell(cell: Figure) -> str:

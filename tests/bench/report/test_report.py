@@ -35,7 +35,7 @@ HOSTILE = (
 )
 # Commands of LaTeX that every font of text has.
 IN_OT1 = (
-    "textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|symbol|textbf|ldots|pm|approx|uparrow|"
+    "textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|symbol|textbf|textit|ldots|pm|approx|uparrow|"
     "downarrow|Delta"
 )
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -147,6 +147,22 @@ def test_hostile_names_are_text_in_every_file(made: Made, tmp_path: Path) -> Non
     assert len(bare) == 24 and {text.count("&") for text in bare} == {7}
     for text in bare:
         assert not re.search(r"[#%_^~\\]", text) and text.count("{") == text.count("}")
+
+
+def test_baselines_are_in_italics_as_the_legend_says(made: Made, tmp_path: Path) -> None:
+    write_report(made(), tmp_path)
+    assert "\n| *cnn/single* |" in (tmp_path / "report.md").read_text("utf-8")
+    assert "\n\\textit{cnn/single} &" in (tmp_path / "table.tex").read_text("utf-8")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_typesets_the_table(made: Made, tmp_path: Path) -> None:
+    write_report(made(), tmp_path)
+    paper = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table.tex}\end{document}"
+    (tmp_path / "paper.tex").write_text(paper)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "paper.pdf").exists(), done.stdout[-2000:]
 
 
 def test_a_csv_holds_every_figure_and_no_formula(made: Made, tmp_path: Path) -> None:
