@@ -22,7 +22,8 @@ from torch import Tensor
 from mtlkit.balancing import Balancer
 from mtlkit.errors import MtlkitError, Problem, SpecError
 from mtlkit.grouping import Groups
-from mtlkit.model import Inputs, Model
+from mtlkit.inputs import Inputs
+from mtlkit.model import Model
 
 Asked = bool | Literal["reduce-overhead", "max-autotune"]
 """What the trainer's `compile` may be."""
