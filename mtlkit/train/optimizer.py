@@ -23,8 +23,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.model import Model
 from mtlkit.part import Part
+from mtlkit.train.joined import Joined
 from mtlkit.train.named import assigned, name_problems
-from mtlkit.train.packed import Joined, Packed
+from mtlkit.train.packed import Packed
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     name.lower(): getattr(torch.optim, name)
