@@ -23,10 +23,7 @@ from mtlkit.train.freezing import check_freeze
 from mtlkit.train.optimizer import check_optimizer, check_scheduler
 from mtlkit.train.stopping import check_patience
 from mtlkit.train.tracking import problems_of
-
-SOURCE = "the trainer's arguments"
-"""Where errors say that a problem lies."""
-
+from mtlkit.train.wrong import ARGUMENTS, wrong
 
 def checked(
     schema: type[BaseModel], given: Mapping[str, Any], tasks: Sequence[str], model: Model | None
@@ -34,9 +31,9 @@ def checked(
     """The settings that some arguments make; see `mtlkit.train.trainer.check_settings`, whose schema is the trainer's."""
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
     problems: list[Problem] = []
-    settings = validate(schema, read(plain, SOURCE), "", problems)
+    settings = validate(schema, read(plain, ARGUMENTS), "", problems)
     if settings is None:
-        raise SpecError(problems, SOURCE)
+        raise SpecError(problems, ARGUMENTS)
     del settings["callbacks"]
     settings["balancer"] = check(balancers, settings["balancer"], "balancer", problems)
     problems += check_names(settings, tasks, model)
@@ -47,7 +44,7 @@ def checked(
         wanting = [name for name in ("save_every", "resume") if settings[name]]
         problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
     if problems:
-        raise SpecError(problems, SOURCE)
+        raise SpecError(problems, ARGUMENTS)
     return settings
 
 
@@ -75,4 +72,4 @@ def refuse_one_by_one(settings: Mapping[str, Any], balancer: Balancer, tasks: Se
     if sampler != "together" and balancer.joint and len(tasks) > 1:
         name = settings["balancer"]["type"]
         message = f"{name!r} compares the tasks of one step, and the sampler {sampler!r} takes one task a step."
-        raise SpecError([Problem("balancer", f"{message} Use sampler = 'together'")], SOURCE)
+        raise wrong("balancer", f"{message} Use sampler = 'together'")

@@ -39,9 +39,10 @@ from mtlkit.train.history import History
 from mtlkit.train.inference import predicted
 from mtlkit.train.places import Places
 from mtlkit.train.several.processes import Processes
-from mtlkit.train.settings import SOURCE, check_names, checked, refuse_one_by_one
+from mtlkit.train.settings import check_names, checked, refuse_one_by_one
 from mtlkit.train.stopping import Patience
 from mtlkit.train.walk import modules_of, trained
+from mtlkit.train.wrong import ARGUMENTS
 
 KEEPS = frozenset({"out_dir", "save_every", "keep", "resume", "trackers"})
 """The arguments that say where and when something is kept of a run."""
@@ -272,7 +273,7 @@ class Trainer:
         if self.places.graph is not self.model.graph:
             problems = check_names(self.settings, self.model.tasks, self.model)
             if problems:
-                raise SpecError(problems, SOURCE)
+                raise SpecError(problems, ARGUMENTS)
             refuse_one_by_one(self.settings, self.balancer, self.model.tasks)
 
     def _autocast(self) -> AbstractContextManager[Any]:
