@@ -98,16 +98,14 @@ def npz(
     }
     fractions = {"valid": 0 if valid_path else valid, "test": 0 if test_path else test}
     parts = _split(pairs, fractions, seed)
-    first_x, first_y = pairs["train"]
-    for part, (x, y) in pairs.items():
-        _check_same_shapes({**x, **y}, {**first_x, **first_y}, paths[part])
+    _check_same_shapes(pairs, paths)
     return Data(
         train=_unwrap(parts["train"]),
         valid=_unwrap(parts["valid"]) if "valid" in parts else None,
         test=_unwrap(parts["test"]) if "test" in parts else None,
         inputs={
             name: {"shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype).removeprefix("torch.")}
-            for name, tensor in first_x.items()
+            for name, tensor in pairs["train"][0].items()
         },
         tasks={
             name: task(k, _outputs(name, k, (targets[name] for _, targets in pairs.values())))
@@ -177,10 +175,12 @@ def _outputs(name: str, kind: Kind, targets: Iterable[Tensor]) -> int:
     return outputs
 
 
-def _check_same_shapes(found: dict[str, Tensor], expected: dict[str, Tensor], path: str | None) -> None:
-    for name, tensor in expected.items():
-        if found[name].shape[1:] != tensor.shape[1:]:
-            raise DataError(
-                f"{path}: array {name!r} has examples of shape {list(found[name].shape[1:])}, expected "
-                f"{list(tensor.shape[1:])} as in the training file."
-            )
+def _check_same_shapes(pairs: dict[str, tuple[Tensors, Tensors]], paths: dict[str, str | None]) -> None:
+    expected = {name: tensor.shape[1:] for tensors in pairs["train"] for name, tensor in tensors.items()}
+    for part, (x, y) in pairs.items():
+        for name, tensor in {**x, **y}.items():
+            if tensor.shape[1:] != expected[name]:
+                raise DataError(
+                    f"{paths[part]}: array {name!r} has examples of shape {list(tensor.shape[1:])}, expected "
+                    f"{list(expected[name])} as in the training file."
+                )
