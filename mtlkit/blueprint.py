@@ -140,7 +140,9 @@ def _plan_encoder(node: Encoder, plan: Blueprint) -> None:
             else 'Declare the input as {"shape": [...], "dtype": "int64"}'
         )
         found = "both kinds" if dtype is None else str(dtype).removeprefix("torch.")
-        raise problem_at(path, f"encoder {part['type']!r} reads {reads or 'one kind of numbers'}, found {found}. {cure}")
+        raise problem_at(
+            path, f"encoder {part['type']!r} reads {reads or 'one kind of numbers'}, found {found}. {cure}"
+        )
     with told(path, f"{who(encoders, part)} on an input of {written(shape)}"):
         check_padding(encoder, shape, padded, f"encoder {part['type']!r}")
         made = feature_shape(encoder, shape, dtype)

@@ -22,8 +22,8 @@ from mtlkit.naming import ByName
 from mtlkit.train.gradients import FeatureGradients, Gradients, at_parameters, batched_at_parameters
 from mtlkit.train.reach import Reach
 from mtlkit.train.walk import modules_of, trained
-from mtlkit.trunk import common_encoder
 from mtlkit.train.wrong import wrong
+from mtlkit.trunk import common_encoder
 
 # What autograd calls the operations whose backward pass is one product for any number of tasks, and those that cost
 # little. Of others a batched pass is slower, or has no rule: a recurrent layer of cuDNN, a Function of a plugin.

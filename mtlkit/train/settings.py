@@ -25,10 +25,11 @@ from mtlkit.train.stopping import check_patience
 from mtlkit.train.tracking import problems_of
 from mtlkit.train.wrong import ARGUMENTS, wrong
 
+
 def checked(
     schema: type[BaseModel], given: Mapping[str, Any], tasks: Sequence[str], model: Model | None
 ) -> dict[str, Any]:
-    """The settings that some arguments make; see `mtlkit.train.trainer.check_settings`, whose schema is the trainer's."""
+    """The settings that some arguments make: `mtlkit.train.trainer.check_settings`, whose schema is the trainer's."""
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
     problems: list[Problem] = []
     settings = validate(schema, read(plain, ARGUMENTS), "", problems)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -38,8 +37,8 @@ from mtlkit.train.heap import keep_freed
 from mtlkit.train.history import History
 from mtlkit.train.inference import predicted
 from mtlkit.train.places import Places
-from mtlkit.train.several.processes import Processes
 from mtlkit.train.settings import check_names, checked, refuse_one_by_one
+from mtlkit.train.several.processes import Processes
 from mtlkit.train.stopping import Patience
 from mtlkit.train.walk import modules_of, trained
 from mtlkit.train.wrong import ARGUMENTS
