@@ -1,4 +1,4 @@
-"""What a pass changes in one of several processes: as `mtlkit.train.kept`, and the state of the draws that are alike."""
+"""What a pass changes in one of several processes: as `mtlkit.train.kept`, and the state of draws that are alike."""
 
 from __future__ import annotations
 
