@@ -5,7 +5,7 @@
     groups.made[groups.groups[0]]                # those of its tasks: [B, ..., tasks, outputs] for each width
 
 Heads stay what they are: each keeps its module and its parameters. A group only computes what they all compute from the
-same features. Their weights are joined at each call, or lie side by side already (`mtlkit.train.packed`).
+same features. Their weights are joined at each call, or lie side by side already (`mtlkit.train.joined`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.border import Border
-from mtlkit.errors import DataError, nearest, shown
-from mtlkit.feature import Shape, Value, written
+from mtlkit.feature import Shape
 from mtlkit.freezing import freeze, unfreeze
-from mtlkit.graph import Graph, Input, owner
+from mtlkit.graph import Graph, owner
 from mtlkit.grouping import Groups, HeadGroup, head_groups
+from mtlkit.inputs import Ids, Inputs, checked
 from mtlkit.naming import module_name
 from mtlkit.plan import Plan, planned
 from mtlkit.spec import Spec
@@ -35,19 +34,8 @@ from mtlkit.trunk import common_encoder
 if TYPE_CHECKING:
     from mtlkit.adapting import Adapted
 
-Inputs = Tensor | Mapping[str, Tensor]
-
 # Plans of different sets of tasks that are kept; a user who draws sets at random must not fill the memory.
 _MAX_PLANS = 256
-
-
-@dataclass(frozen=True)
-class Ids:
-    """What an input of ids may hold: ids below `vocab`, `longest` at most, where these are known; `padding` pads."""
-
-    vocab: int | None
-    padding: int | None
-    longest: int | None
 
 
 class Model(nn.Module):
@@ -111,7 +99,7 @@ class Model(nn.Module):
             DataError: an input is missing, unknown, or has another shape or kind of numbers than the spec declares.
         """
         plan = self._plan_for(tasks, border is not None, groups)
-        return plan.run(self, self._inputs(x, plan.inputs), border)
+        return plan.run(self, checked(self.graph.inputs, x, plan.inputs), border)
 
     def predict(self, x: Inputs, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         """What people read, by task: class probabilities, rates, values. Arguments as of `forward`."""
@@ -326,25 +314,6 @@ class Model(nn.Module):
         source = Source(revision, token, cache_dir, local_files_only, force_download)
         return from_pretrained(name_or_folder, source, max_parameters)
 
-    def _inputs(self, x: Inputs, wanted: Sequence[str]) -> dict[str, Value]:
-        inputs = self.graph.inputs
-        if isinstance(x, Mapping):
-            for name in x:
-                if name not in inputs:
-                    raise DataError(
-                        f"found the input {shown(name)}, which the spec does not declare.{nearest(name, list(inputs))} "
-                        f"Inputs: {', '.join(inputs)}"
-                    )
-            missing = [name for name in wanted if name not in x]
-            if missing:
-                raise DataError(f"the input {missing[0]!r} is missing; found {', '.join(x) or 'none'}")
-            given = {name: x[name] for name in wanted}
-        elif len(inputs) == 1:
-            given = dict.fromkeys(wanted, x)
-        else:
-            raise DataError(f"expected {{name: tensor}} for the inputs {', '.join(inputs)}; found {type(x).__name__}")
-        return {name: (check_input(inputs[name], value), None) for name, value in given.items()}
-
     def _plan_for(self, tasks: Sequence[str] | None, bordered: bool, groups: Groups | None = None) -> Plan:
         key = (None if tasks is None else tuple(tasks), bordered, groups)
         plan = self._plans.get(key)
@@ -353,30 +322,3 @@ class Model(nn.Module):
                 self._plans.clear()
             plan = self._plans[key] = planned(self, self.tasks if key[0] is None else key[0], bordered, groups)
         return plan
-
-
-def check_input(declared: Input, value: object) -> Tensor:
-    """`value`, if it is a batch of what the spec declares.
-
-    Raises:
-        DataError: it is no tensor, or its shape or kind of numbers is another.
-    """
-    if not isinstance(value, Tensor):
-        raise DataError(f"input {declared.name!r}: expected a tensor {_batch(declared)}, found {type(value).__name__}")
-    shape = value.shape[1:]
-    if shape != declared.shape and not _fits(shape, declared.shape):
-        raise DataError(f"input {declared.name!r}: expected {_batch(declared)}, found {list(value.shape)}")
-    if value.is_floating_point() != (declared.dtype == "float32"):
-        raise DataError(
-            f"input {declared.name!r}: expected {declared.dtype}, found {str(value.dtype).removeprefix('torch.')}. "
-            "Convert it, or declare its dtype in the spec"
-        )
-    return value
-
-
-def _fits(found: Sequence[int], declared: Sequence[int | None]) -> bool:
-    return len(found) == len(declared) and all(n is None or n == m for n, m in zip(declared, found, strict=True))
-
-
-def _batch(declared: Input) -> str:
-    return f"[B, {written(declared.shape)[1:]}"

@@ -50,5 +50,3 @@ class PartOf:
 
 # A factory receives such an option checked, with every default filled in, and makes it with `mtlkit.part.make`.
 EncoderPart = Annotated[dict[str, Any] | str, PartOf("encoder")]
-HeadPart = Annotated[dict[str, Any] | str, PartOf("head")]
-LossPart = Annotated[dict[str, Any] | str, PartOf("loss")]

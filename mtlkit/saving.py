@@ -20,7 +20,8 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor
 
-from mtlkit.build import MAX_PARAMETERS, TooManyParameters, build_model
+from mtlkit.blueprint import TooManyParameters
+from mtlkit.build import MAX_PARAMETERS, build_model
 from mtlkit.errors import CheckpointError, SpecError, shown
 from mtlkit.guarded import FORMAT, MANIFEST, MAX_JSON, Folder, as_json, listed, signed
 from mtlkit.model import Model

@@ -1,8 +1,10 @@
-"""The command line as a user runs it: real processes, files of their own."""
+"""The command line as a user runs it, on files of their own: in a process where that counts, else in this one."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import random
@@ -10,10 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
+
+from mtlkit import cli
 
 RUN = """
 [data]
@@ -29,12 +35,29 @@ epochs = 12
 batch_size = 32
 optimizer = { type = "adam", lr = 1e-2 }
 """
+MTLKIT = str(Path(sys.executable).with_name("mtlkit"))
+WIDE = {"COLUMNS": "200"}
+
+
+def in_a_process(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **WIDE, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def mtlkit(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-    command = [str(Path(sys.executable).with_name("mtlkit")), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    """A command in this process, which has imported torch: to start another takes seconds."""
+    out, errors = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["mtlkit", *arguments]),
+        mock.patch.dict(os.environ, WIDE),
+        contextlib.chdir(cwd or os.curdir),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+        warnings.catch_warnings(),
+        pytest.raises(SystemExit) as end,
+    ):
+        cli.main()
+    return subprocess.CompletedProcess(arguments, int(end.value.code or 0), out.getvalue(), errors.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write(folder / "houses.csv", rows)
     _write(folder / "new.csv", [{"area": 180, "rooms": 5, "city": "Köln"}, {"area": 45, "rooms": 1, "city": "Ulm"}])
     (folder / "houses.toml").write_text(RUN)
-    done = mtlkit("train", "houses.toml", "--out", "model", cwd=folder)
+    done = in_a_process(MTLKIT, "train", "houses.toml", "--out", "model", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     return folder
@@ -157,7 +180,7 @@ def test_mistakes_are_told_without_a_traceback(folder: Path, change: tuple[str, 
 
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
-    done = mtlkit("evaluate", str(tmp_path))
+    done = in_a_process(MTLKIT, "evaluate", str(tmp_path))
     assert done.returncode == 1 and "manifest.json" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -166,7 +189,7 @@ def test_help_and_listing_import_no_torch() -> None:
         code = f"import sys; sys.argv = ['mtlkit', {command!r}]\nfrom mtlkit import cli\n"
         code += "try: cli.main()\nexcept SystemExit: pass\n"
         code += "assert not {'torch', 'numpy', 'timm'} & set(sys.modules), sorted(sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        done = in_a_process(sys.executable, "-c", code)
         assert done.returncode == 0, done.stderr
 
 
@@ -200,7 +223,7 @@ def test_what_can_not_be_written_is_told(folder: Path) -> None:
 
 
 def test_it_runs_as_a_module() -> None:
-    done = subprocess.run([sys.executable, "-m", "mtlkit", "--help"], capture_output=True, text=True, timeout=60)
+    done = in_a_process(sys.executable, "-m", "mtlkit", "--help")
     assert done.returncode == 0 and "bench" in done.stdout
 
 
@@ -236,8 +259,9 @@ def test_a_run_that_a_signal_ended_goes_on_by_the_command_that_it_names(folder: 
     (folder / "long.toml").write_text(RUN.replace("epochs = 12", "epochs = 12\nsave_every = 20"))
     whole = mtlkit("train", "long.toml", "--out", "whole", cwd=folder)
     assert whole.returncode == 0, whole.stderr
-    command = [str(Path(sys.executable).with_name("mtlkit")), "train", "long.toml", "--out", "cut"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [MTLKIT, "train", "long.toml", "--out", "cut"], cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as process:
         wait_for(lambda: [*(folder / "cut" / "checkpoints").glob("step-*")])
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None

@@ -13,7 +13,8 @@ from torch import nn
 
 from mtlkit.adapting.report import Adapted
 from mtlkit.adapting.slots import fitting, in_order, slots
-from mtlkit.build import MAX_PARAMETERS, Blueprint
+from mtlkit.blueprint import Blueprint
+from mtlkit.build import MAX_PARAMETERS
 from mtlkit.feature import Shape, joined_shape
 from mtlkit.freezing import hold_still, is_still
 from mtlkit.graph import Graph

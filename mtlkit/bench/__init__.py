@@ -10,7 +10,7 @@ kept at once, so that a bench which was cut short goes on where it was. `results
 from.
 """
 
-from mtlkit.bench.compare import run_bench
+from mtlkit.bench.bench import run_bench
 from mtlkit.bench.result import Result, Run
 
 __all__ = ["Result", "Run", "run_bench"]

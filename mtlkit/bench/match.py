@@ -24,7 +24,7 @@ from mtlkit.bench.costs import plain_flops_of
 from mtlkit.bench.grid import Grid
 from mtlkit.bench.variants import without_memory
 from mtlkit.bench.widths import each_width, scaled
-from mtlkit.build import TooManyParameters
+from mtlkit.blueprint import TooManyParameters
 from mtlkit.errors import PluginError, Problem, SpecError, nearest
 from mtlkit.part import Part
 from mtlkit.spec import Spec

@@ -34,12 +34,13 @@ from typing import Annotated
 from pydantic import Field
 
 from mtlkit.data.base import Data, Seed, one_input
+from mtlkit.data.frame import Table
 from mtlkit.data.kind import Kind, task
 from mtlkit.data.picture.folder import load_images
 from mtlkit.data.picture.form import Channels, Form, Resize, Side, Size
 from mtlkit.data.picture.format import ImageFormat, Normalize, fit_scales, standardised
 from mtlkit.data.picture.label import PATH, SPLIT, labels_of_file, labels_of_folders
-from mtlkit.data.split import PARTS, Fraction, column_split, random_split
+from mtlkit.data.split import PARTS, Fraction, Rows, table_split
 from mtlkit.data.target import fit_target
 from mtlkit.errors import DataError
 
@@ -89,9 +90,8 @@ def images(
     if normalize == "imagenet" and channels != 3:
         raise ValueError(f"normalize = 'imagenet' is of RGB images, found channels = {channels}. Choose 'train'")
     if labels is None:
-        name, kind = _only(tasks or {"class": "class"}, split)
-        tasks, path_column = {name: kind}, PATH
-        table = labels_of_folders(folder, name)
+        tasks, path_column = _only(tasks or {"class": "class"}, split), PATH
+        table = labels_of_folders(folder, next(iter(tasks)))
         split = SPLIT if SPLIT in table.names else None
     elif tasks is None:
         raise ValueError('tasks is missing. Say which columns of the labels are targets, as in { species = "class" }')
@@ -99,10 +99,20 @@ def images(
         table = labels_of_file(folder, labels, path_column, separator)
     form = Form([size, size] if isinstance(size, int) else list(size), resize, channels)
     _check_room(folder, len(table), form, memory)
-    if split is None:
-        rows = random_split(len(table), valid=valid, test=test, seed=seed)
-    else:
-        rows = column_split(table, split, seed=seed)
+    rows = table_split(table, split, valid=valid, test=test, seed=seed)
+    return _data(folder, table, path_column, tasks, rows, form, normalize)
+
+
+def _data(
+    folder: str,
+    table: Table,
+    path_column: str,
+    tasks: dict[str, Kind],
+    rows: dict[str, Rows],
+    form: Form,
+    normalize: Normalize,
+) -> Data:
+    """The images that a table names, and its labels, as the rows of each part."""
     targets = {name: fit_target(kind, name, [table], rows["train"]) for name, kind in tasks.items()}
     encoded = {name: target.encode(table, name) for name, target in targets.items()}
     names = table.column(path_column).to_numpy(object)
@@ -122,7 +132,7 @@ def images(
     )
 
 
-def _only(tasks: dict[str, Kind], split: str | None) -> tuple[str, Kind]:
+def _only(tasks: dict[str, Kind], split: str | None) -> dict[str, Kind]:
     """The one task whose classes are sub-folders."""
     if split is not None:
         raise ValueError(
@@ -135,7 +145,7 @@ def _only(tasks: dict[str, Kind], split: str | None) -> tuple[str, Kind]:
             f"found tasks {', '.join(tasks)} without labels, where sub-folders are the classes of one task. Give the "
             'table of labels, or one task of kind "class" or "binary"'
         )
-    return name, kind
+    return tasks
 
 
 def _check_room(folder: str, count: int, form: Form, memory: float) -> None:

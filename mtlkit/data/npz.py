@@ -47,6 +47,7 @@ from mtlkit.data.split import PARTS, Fraction, random_split
 from mtlkit.errors import DataError, nearest
 
 Named: TypeAlias = dict[str, Array]
+Tensors: TypeAlias = dict[str, Tensor]
 BITS_A_BYTE = 8
 Names = Annotated[list[str], Field(min_length=1)]
 
@@ -95,27 +96,29 @@ def npz(
         )
         for part, (x, y) in files.items()
     }
-    x, y = pairs["train"]
     fractions = {"valid": 0 if valid_path else valid, "test": 0 if test_path else test}
-    rows = random_split(len(x[names[0]]), **fractions, seed=seed)
-    parts: dict[str, Pair] = {part: take((x, y), rows[part]) for part in PARTS if len(rows[part])}
-    for part, pair in pairs.items():
-        if part != "train":
-            _check_same_shapes({**pair[0], **pair[1]}, {**x, **y}, paths[part])
-            parts[part] = pair
+    parts = _split(pairs, fractions, seed)
+    _check_same_shapes(pairs, paths)
     return Data(
         train=_unwrap(parts["train"]),
         valid=_unwrap(parts["valid"]) if "valid" in parts else None,
         test=_unwrap(parts["test"]) if "test" in parts else None,
         inputs={
             name: {"shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype).removeprefix("torch.")}
-            for name, tensor in x.items()
+            for name, tensor in pairs["train"][0].items()
         },
         tasks={
             name: task(k, _outputs(name, k, (targets[name] for _, targets in pairs.values())))
             for name, k in kinds.items()
         },
     )
+
+
+def _split(pairs: dict[str, tuple[Tensors, Tensors]], fractions: dict[str, float], seed: int) -> dict[str, Pair]:
+    """The examples of each part: those of a file of its own, or a fraction of the first one's."""
+    train = pairs["train"]
+    rows = random_split(len(next(iter(train[0].values()))), **fractions, seed=seed)
+    return {**pairs, **{part: take(train, rows[part]) for part in PARTS if len(rows[part])}}
 
 
 def _unwrap(pair: Pair) -> Pair:
@@ -172,10 +175,12 @@ def _outputs(name: str, kind: Kind, targets: Iterable[Tensor]) -> int:
     return outputs
 
 
-def _check_same_shapes(found: dict[str, Tensor], expected: dict[str, Tensor], path: str | None) -> None:
-    for name, tensor in expected.items():
-        if found[name].shape[1:] != tensor.shape[1:]:
-            raise DataError(
-                f"{path}: array {name!r} has examples of shape {list(found[name].shape[1:])}, expected "
-                f"{list(tensor.shape[1:])} as in the training file."
-            )
+def _check_same_shapes(pairs: dict[str, tuple[Tensors, Tensors]], paths: dict[str, str | None]) -> None:
+    expected = {name: tensor.shape[1:] for tensors in pairs["train"] for name, tensor in tensors.items()}
+    for part, (x, y) in pairs.items():
+        for name, tensor in {**x, **y}.items():
+            if tensor.shape[1:] != expected[name]:
+                raise DataError(
+                    f"{paths[part]}: array {name!r} has examples of shape {list(tensor.shape[1:])}, expected "
+                    f"{list(expected[name])} as in the training file."
+                )

@@ -3,6 +3,7 @@
     rows = random_split(1000, valid=0.1, test=0.1, seed=0)
     rows["train"], rows["valid"], rows["test"]            # 800, 100 and 100 row numbers, in random order
     rows = column_split(table, "split", seed=0)           # as a column of the table says
+    rows = table_split(table, None, valid=0.1, test=0.1, seed=0)      # as a column says, if one does
 
 The same seed gives the same split on every machine.
 """
@@ -65,3 +66,10 @@ def column_split(table: Table, column: str, *, seed: int) -> dict[str, Rows]:
         raise DataError(f"{table.path}: {found} in the split column {column!r}, expected {', '.join(PARTS)}.")
     order = np.random.default_rng(seed).permutation(len(table))
     return {part: order[names[order] == part] for part in PARTS}
+
+
+def table_split(table: Table, column: str | None, *, valid: float, test: float, seed: int) -> dict[str, Rows]:
+    """Row numbers as a column says, or at random where none does; errors as of these."""
+    if column is None:
+        return random_split(len(table), valid=valid, test=test, seed=seed)
+    return column_split(table, column, seed=seed)

@@ -34,7 +34,7 @@ from mtlkit.data.column import FIT, MOST_CATEGORIES, ColumnKind
 from mtlkit.data.format import TableFormat
 from mtlkit.data.frame import Table, read_csv, read_parquet
 from mtlkit.data.kind import Kind, task
-from mtlkit.data.split import PARTS, Fraction, Rows, column_split, random_split
+from mtlkit.data.split import PARTS, Fraction, Rows, table_split
 from mtlkit.data.target import fit_target
 from mtlkit.errors import DataError
 
@@ -143,13 +143,10 @@ def _data(
 
 def _split(tables: dict[str, Table], column: str | None, valid: float, test: float, seed: int) -> dict[str, Rows]:
     """The rows of the first file that belong to each part."""
-    train = tables["train"]
-    if column is None:
-        fractions = {"valid": 0 if "valid" in tables else valid, "test": 0 if "test" in tables else test}
-        return random_split(len(train), **fractions, seed=seed)
-    if len(tables) > 1:
+    if column is not None and len(tables) > 1:
         raise DataError(f"found both split = {column!r} and a path of its own for a part. Set one of them.")
-    return column_split(train, column, seed=seed)
+    fractions = {"valid": 0 if "valid" in tables else valid, "test": 0 if "test" in tables else test}
+    return table_split(tables["train"], column, **fractions, seed=seed)
 
 
 def _input_kinds(

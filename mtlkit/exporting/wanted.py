@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.feature import PROBE
-from mtlkit.model import Ids, Model
+from mtlkit.inputs import Ids
+from mtlkit.model import Model
 
 # Of axes of any length, where no encoder limits it: two thirds of it are long enough for the deepest CNNs.
 _LONGEST = PROBE + 64

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from mtlkit.balancing import Balancer
-from mtlkit.errors import MtlkitError, Problem, SpecError
+from mtlkit.errors import MtlkitError
 from mtlkit.grouping import Groups
-from mtlkit.model import Inputs, Model
+from mtlkit.inputs import Inputs
+from mtlkit.model import Model
+from mtlkit.train.wrong import wrong
 
 Asked = bool | Literal["reduce-overhead", "max-autotune"]
 """What the trainer's `compile` may be."""
@@ -90,8 +92,7 @@ class Compiled:
             self._whole = torch.compile(model, mode=mode, fullgraph=True)
             self._pieces = torch.compile(model, mode=mode)
         except RuntimeError as error:
-            problem = Problem("compile", f"{error}. Leave compile at False")
-            raise SpecError([problem], "the trainer's arguments") from error
+            raise wrong("compile", f"{error}. Leave compile at False") from error
         self._run: Callable[..., dict[str, Tensor]] = self._whole
         self._sets: set[tuple[str, ...]] = set()
         self._refused = False

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mtlkit.errors import DataError, Problem, SpecError
+from mtlkit.errors import DataError
 from mtlkit.grouping import declares
 from mtlkit.train.batches.examples import batches
 from mtlkit.train.batches.loaders import dead_workers_told
@@ -42,6 +42,7 @@ from mtlkit.train.several.buffers import warn_of_batch_norm
 from mtlkit.train.stopping import Stopping
 from mtlkit.train.together import Together
 from mtlkit.train.tracking import Trackers
+from mtlkit.train.wrong import wrong
 
 if TYPE_CHECKING:
     from mtlkit.train.trainer import Trainer
@@ -96,7 +97,7 @@ class Course:
         trainer, processes = self.trainer, self.trainer.processes
         if any(getattr(module, "sparse", False) is True for module in trainer.model.modules()):
             message = "found sparse gradients, which can't be summed over processes. Use sparse=False, or one process"
-            raise SpecError([Problem("model", message)], "the trainer's arguments")
+            raise wrong("model", message)
         processes.agree("the number of callbacks", len(trainer.callbacks), "Give all of them the same callbacks")
         processes.spread(trainer.model, "the model")
         processes.spread(trainer.balancer, "the balancer")
@@ -224,7 +225,7 @@ class Course:
             return Epochs(made, order, trainer._apart)
         if trainer.balancer.at == "features" and len(trainer.model.tasks) > 1:
             message = "at features needs tasks with labels of the same examples. Use at = 'parameters'"
-            raise SpecError([Problem("balancer", message)], "the trainer's arguments")
+            raise wrong("balancer", message)
         return OwnBatches(trainer.model, data, size, make_sampler(sampler), order, trainer._apart)
 
     def _refuse_missing(self) -> None:

@@ -12,12 +12,13 @@ from accelerate.utils import DistributedType
 from torch import nn
 
 from mtlkit.balancing import Balancer
-from mtlkit.errors import MtlkitError, PluginError, Problem, SpecError
+from mtlkit.errors import MtlkitError, PluginError
 from mtlkit.model import Model
 from mtlkit.part import Part, make
 from mtlkit.registry import BUILT_IN, balancers
 from mtlkit.train.callback import Callback
 from mtlkit.train.walk import modules_of
+from mtlkit.train.wrong import wrong
 
 
 def refuse_other_models(model: object) -> None:
@@ -30,12 +31,12 @@ def refuse_other_models(model: object) -> None:
                 ", not compiled: hand over the model itself and let the trainer compile it, Trainer(..., compile=True)"
             )
         message = f"found {type(model).__name__}, expected what mtlkit.build_model gives{cure}"
-        raise SpecError([Problem("model", message)], "the trainer's arguments")
+        raise wrong("model", message)
     other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
     if other:
         found = str(other.pop()).removeprefix("torch.")
         message = f"found {found} parameters, expected float32. Use model.float(), and precision= for mixed precision"
-        raise SpecError([Problem("model", message)], "the trainer's arguments")
+        raise wrong("model", message)
 
 
 def bring(model: Model, device: torch.device) -> list[nn.Module]:
@@ -55,10 +56,7 @@ def checked_callback(callback: Any) -> Any:
     """A callback that has every event, or SpecError."""
     events = [name for name in vars(Callback) if name.startswith("on_")]
     if isinstance(callback, type) or not all(callable(getattr(callback, event, None)) for event in events):
-        raise SpecError(
-            [Problem("callbacks", f"found {callback!r}, expected objects of a subclass of mtlkit.Callback")],
-            "the trainer's arguments",
-        )
+        raise wrong("callbacks", f"found {callback!r}, expected objects of a subclass of mtlkit.Callback")
     return callback
 
 
@@ -76,10 +74,10 @@ def made_balancer(part: Part, model: Model) -> Balancer:
         # TorchJD's own advice is another.
         cause = str(error).partition(" Install ")[0].rstrip(".")
         advice = '. Install it with: pip install "mtlkit[solvers]"' if entry.owner == BUILT_IN else ""
-        problem = Problem("balancer", f"{part['type']!r} needs a package that is not installed: {cause}{advice}")
-        raise SpecError([problem], "the trainer's arguments") from error
+        message = f"{part['type']!r} needs a package that is not installed: {cause}{advice}"
+        raise wrong("balancer", message) from error
     except ValueError as error:
-        raise SpecError([Problem("balancer", f"{part['type']!r}: {error}")], "the trainer's arguments") from error
+        raise wrong("balancer", f"{part['type']!r}: {error}") from error
     except (TypeError, AttributeError, RuntimeError) as error:
         raise PluginError(f"{entry.who} can't be made: {type(error).__name__}: {error}") from error
     if not isinstance(made, Balancer) or not hasattr(made, "tasks"):
@@ -102,7 +100,7 @@ def made_accelerator(precision: str) -> Accelerator:
         cpu = _launched() > 1 and not torch.cuda.is_available()
         accelerator = Accelerator(cpu=cpu, mixed_precision="no" if precision == "fp32" else precision)
     except ValueError as error:
-        raise SpecError([Problem("precision", str(error))], "the trainer's arguments") from error
+        raise wrong("precision", str(error)) from error
     found = accelerator.distributed_type
     if found not in _KNOWN:
         raise MtlkitError(
@@ -116,7 +114,7 @@ def made_accelerator(precision: str) -> Accelerator:
         )
     if accelerator.num_processes > 1 and precision == "fp16":
         message = "'fp16' scales gradients, which is not tried in several processes. Use 'bf16' or 'fp32'"
-        raise SpecError([Problem("precision", message)], "the trainer's arguments")
+        raise wrong("precision", message)
     return accelerator
 
 

@@ -24,6 +24,7 @@ from mtlkit.graph import PREDICTION
 from mtlkit.model import Model
 from mtlkit.selecting import parts_of
 from mtlkit.train.named import assigned, name_problems
+from mtlkit.train.wrong import ARGUMENTS
 
 Epochs = dict[str, int | None]
 """For how many epochs a part is frozen, by role, encoder or task; None for all of the fit."""
@@ -43,7 +44,7 @@ def check_freeze(raw: str | list[str] | Mapping[str, int | None] | None, model: 
     epochs = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
     problems = [] if model is None else name_problems(model, epochs, "freeze")
     if problems:
-        raise SpecError(problems, "the trainer's arguments")
+        raise SpecError(problems, ARGUMENTS)
     return epochs or None
 
 

@@ -19,11 +19,13 @@ from torch import Tensor
 from mtlkit.errors import DataError, NonFiniteError
 from mtlkit.train.batches.own import OwnBatches
 from mtlkit.train.batches.position import Epochs
+from mtlkit.train.forward import Forward, Group
 from mtlkit.train.freezing import Freezing
-from mtlkit.train.learner import Group, Learner
+from mtlkit.train.learner import Learner
 from mtlkit.train.losses import Losses, Sums
 from mtlkit.train.optimizer import rates
 from mtlkit.train.packed import Packed
+from mtlkit.train.several.forward import JointForward
 from mtlkit.train.several.learner import JointLearner
 from mtlkit.train.together import Together
 from mtlkit.train.walk import modules_of, training
@@ -77,8 +79,8 @@ class Loop:
     ) -> None:
         self.trainer, self.optimizer, self.scheduler = trainer, optimizer, scheduler
         self.freezing = freezing
-        kind = JointLearner if trainer.processes.several else Learner
-        self.learner = kind(trainer, optimizer, together)
+        self.learner = _learner(trainer, optimizer, together)
+        self.forward = self.learner.forward
         self.clip, self.accumulate = trainer.settings["clip_norm"], trainer.settings["accumulate"]
         self.watch: Callable[[], None] = lambda: None
         self.after_step: Callable[[], None] = lambda: None
@@ -91,7 +93,7 @@ class Loop:
         training(self.trainer.model, modules)
         self.learner.look_at(modules, self.freezing.for_now)
         if isinstance(data, OwnBatches):
-            data.stopped = self.learner.stopped
+            data.stopped = self.forward.stopped
         now = self.so_far = self.so_far or SoFar()
         started -= now.seconds
         now.started = started
@@ -123,7 +125,7 @@ class Loop:
             raise DataError("the training data gave no batch; expected at least one in each epoch")
         means = self._checked(sums.means())
         penalty = float(torch.stack(penalties).mean()) if penalties else 0.0
-        loss = sum(self.learner.weights[task] * mean for task, mean in means.items()) + penalty
+        loss = sum(self.forward.weights[task] * mean for task, mean in means.items()) + penalty
         record = {
             "epoch": number,
             "step": self.trainer.step,
@@ -141,7 +143,7 @@ class Loop:
             raise NonFiniteError(
                 next(iter(self.learner.skipped)), self.trainer.step + 1, float("nan"), "loss in every batch"
             )
-        stopped, settings = self.learner.stopped, self.trainer.settings
+        stopped, settings = self.forward.stopped, self.trainer.settings
         # Where tasks have stopped, the labels of others may come again. But where only max_steps ends the training, and
         # no step is taken, it would go on for ever.
         if not means and (not stopped or (settings["max_steps"] and not settings["epochs"])):
@@ -166,6 +168,12 @@ class Loop:
         if self.trainer.callbacks:
             self.trainer.agree_to_stop()
         self.after_step()
+
+
+def _learner(trainer: Trainer, optimizer: Packed, together: Together) -> Learner:
+    if trainer.processes.several:
+        return JointLearner(trainer, optimizer, JointForward(trainer, together))
+    return Learner(trainer, optimizer, Forward(trainer, together))
 
 
 @contextmanager

@@ -22,8 +22,9 @@ from torch import Tensor, distributed, nn
 
 from mtlkit.border import Border
 from mtlkit.errors import MtlkitError, Problem, SpecError
+from mtlkit.inputs import Inputs
 from mtlkit.label import any_label
-from mtlkit.model import Inputs, Model
+from mtlkit.model import Model
 from mtlkit.part import check
 from mtlkit.registry import balancers
 from mtlkit.train.batches.checks import checked_target

@@ -23,8 +23,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.model import Model
 from mtlkit.part import Part
+from mtlkit.train.joined import Joined
 from mtlkit.train.named import assigned, name_problems
-from mtlkit.train.packed import Joined, Packed
+from mtlkit.train.packed import Packed
+from mtlkit.train.wrong import ARGUMENTS, wrong
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     name.lower(): getattr(torch.optim, name)
@@ -65,7 +67,7 @@ def check_optimizer(raw: str | Part, model: Model | None = None) -> Part:
         problem for key in _BY_NAME if key in part for problem in _number_problems(part[key], f"optimizer.{key}", model)
     ]
     if problems:
-        raise SpecError(problems, "the trainer's arguments")
+        raise SpecError(problems, ARGUMENTS)
     # torch checks the other options when an optimiser is made.
     trial = {**{k: v for k, v in part.items() if k not in ("type", *_BY_NAME)}, "lr": _DEFAULT_LR}
     _made("optimizer", lambda: OPTIMIZERS[part["type"]]([torch.nn.Parameter(torch.zeros(1))], **trial))
@@ -88,7 +90,7 @@ def check_scheduler(raw: str | Part | None, optimizer: str | Part = "adam") -> P
     part = _checked(raw, classes, "scheduler", {"optimizer", "last_epoch", "verbose"})
     if "max_lr" in part and isinstance(optimizer, dict) and isinstance(optimizer.get("lr"), dict):
         message = "would be the peak of all rates, which optimizer.lr gives by name. Leave it out: each is its own peak"
-        raise _error("scheduler.max_lr", message)
+        raise wrong("scheduler.max_lr", message)
     return part
 
 
@@ -182,7 +184,7 @@ def make_scheduler(part: Part | None, packed: Packed, total_steps: int | None) -
     kind, of_total = SCHEDULERS[part["type"]]
     for key, value in of_total(total_steps or 0).items():
         if key not in options and value == 0 and total_steps is None:
-            raise _error(
+            raise wrong(
                 f"scheduler.{key}",
                 "is required: the number of steps is not known, since the data have no length",
             )
@@ -196,7 +198,7 @@ def _checked(raw: str | Part, known: dict[str, Any], path: str, ours: set[str]) 
     part = {"type": raw} if isinstance(raw, str) else dict(raw)
     name = part.get("type")
     if not isinstance(name, str) or name not in known:
-        raise _error(
+        raise wrong(
             f"{path}.type",
             f"no {path} named {shown(name)}.{nearest(name, list(known))} Known: {', '.join(known)}",
         )
@@ -210,7 +212,7 @@ def _checked(raw: str | Part, known: dict[str, Any], path: str, ours: set[str]) 
         if key != "type" and key not in options
     ]
     if problems:
-        raise SpecError(problems, "the trainer's arguments")
+        raise SpecError(problems, ARGUMENTS)
     return part
 
 
@@ -219,7 +221,7 @@ def _made(path: str, make: Callable[[], Any]) -> Any:
         return make()
     # Torch checks few of its options: wrong ones also end in a missing index, or a division by zero.
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        raise _error(path, f"{type(error).__name__}: {error}") from error
+        raise wrong(path, f"{type(error).__name__}: {error}") from error
 
 
 def _number_problems(given: object, path: str, model: Model | None) -> list[Problem]:
@@ -235,7 +237,3 @@ def _number_problems(given: object, path: str, model: Model | None) -> list[Prob
 
 def _is_number(value: object) -> bool:
     return isinstance(value, float | int) and not isinstance(value, bool) and value >= 0
-
-
-def _error(path: str, message: str) -> SpecError:
-    return SpecError([Problem(path, message)], "the trainer's arguments")

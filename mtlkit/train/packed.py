@@ -8,12 +8,10 @@
     packed.unpack()                      # each parameter has storage of its own again
 
 The parameters stay the objects that they are, and autograd fills their `.grad`; only their storage moves. What the
-optimiser knows are segments: runs of parameters that have all had a gradient in the same steps. Where one of a run has
-none, the run is split with the optimiser's state, so that the one stays as it is to the bit: all of torch's optimisers
-that are offered work element by element.
+optimiser knows are the segments of slabs (see `mtlkit.train.slab`), in place of the parameters: all of torch's
+optimisers that are offered work element by element.
 
-Parameters that are used side by side, the weights of many heads, can be given as a `Joined`: then they are one leaf of
-autograd too, whose gradient is that of all of them.
+Parameters that are used side by side can be given as a `Joined`: then they are one leaf of autograd too.
 """
 
 from __future__ import annotations
@@ -21,9 +19,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import accumulate, pairwise
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,165 +28,8 @@ from torch.optim import Optimizer
 from torch.optim import optimizer as optim
 
 from mtlkit.train.fused import fused_step
-
-# Of larger ones the kernels take longer than the calls, and their gradients would be copied for nothing.
-_SMALL = 65_536
-
-
-@dataclass(eq=False)
-class Joined:
-    """Parameters [n_i, ...] that lie side by side, and the leaf [sum of n_i, ...] that they are together."""
-
-    members: tuple[nn.Parameter, ...]
-    leaf: nn.Parameter = field(init=False)
-    scattered: bool = False
-    """Whether members may have gradients of their own."""
-
-    def __post_init__(self) -> None:
-        first = self.members[0]
-        rows = sum(len(p) for p in self.members)
-        self.leaf = nn.Parameter(first.new_empty(rows, *first.shape[1:]), first.requires_grad)
-
-    def spread(self, indices: Iterable[int] | None = None) -> None:
-        """Hand the leaf's gradient to the members at these indices, to all if left out."""
-        gradient, self.leaf.grad = self.leaf.grad, None
-        self.scattered = True
-        if gradient is None:
-            return
-        parts = gradient.split([len(p) for p in self.members])
-        for index in range(len(parts)) if indices is None else indices:
-            member, part = self.members[index], parts[index]
-            member.grad = part if member.grad is None else member.grad + part
-
-
-@dataclass(eq=False)
-class _Segment:
-    """The units from `start` to before `stop`, as the one parameter that the optimiser knows, and its gradient."""
-
-    start: int
-    stop: int
-    parameter: nn.Parameter
-    gradient: Tensor
-
-
-class _Slab:
-    """Small parameters of one of the optimiser's groups, in one tensor. A unit is one of them."""
-
-    def __init__(self, rows: Sequence[Joined], alone: Sequence[nn.Parameter]) -> None:
-        self.rows, self.alone = [*rows], [*alone]
-        self.units = [p for row in rows for p in row.members] + self.alone
-        self.offsets = [0, *accumulate(p.numel() for p in self.units)]
-        first = self.units[0]
-        self.values = torch.empty(self.offsets[-1], dtype=first.dtype, device=first.device)
-        self.gradient = torch.zeros_like(self.values)
-        self.views = self._cut(self.values)
-        self.before = [p.data for p in self.units]
-        torch._foreach_copy_(self.views, self.before)
-        for p, view in zip(self.units, self.views, strict=True):
-            p.data = view
-        self.leaves, self.leaf_places, start = list[nn.Parameter](), list[Tensor](), 0
-        for row in rows:
-            span = slice(self.offsets[start], self.offsets[start + len(row.members)])
-            row.leaf.data = self.values[span].view(row.leaf.shape)
-            self.leaves.append(row.leaf)
-            self.leaf_places.append(self.gradient[span].view(row.leaf.shape))
-            start += len(row.members)
-        self.leaves += self.alone
-        own = self.gradient[self.offsets[start] :].split([p.numel() for p in self.alone])
-        self.leaf_places += [part.view(p.shape) for part, p in zip(own, self.alone, strict=True)]
-        self.addresses = [p.data_ptr() for p in self.alone]
-        self.segments = [self._segment(0, len(self.units))]
-        self._present: list[bool] = []
-
-    def gather(self, optimizer: Optimizer, group: dict[str, Any]) -> None:
-        """Bring the gradients to where the optimiser looks for them."""
-        if [p.data_ptr() for p in self.alone] != self.addresses:
-            self.heal()
-        gradients = [leaf.grad for leaf in self.leaves if leaf.grad is not None]
-        if len(gradients) == len(self.leaves) and not any(row.scattered for row in self.rows):
-            torch._foreach_copy_(self.leaf_places, gradients)
-            for segment in self.segments:
-                segment.parameter.grad = segment.gradient
-            return
-        for row in self.rows:
-            row.spread()
-        present = [p.grad is not None for p in self.units]
-        filled = [(place, p.grad) for place, p in zip(self.places, self.units, strict=True) if p.grad is not None]
-        if filled:
-            torch._foreach_copy_([place for place, _ in filled], [gradient for _, gradient in filled])
-        if present != self._present:
-            self.segments = [part for one in self.segments for part in self._split(one, present, optimizer, group)]
-            self._present = present
-        for segment in self.segments:
-            segment.parameter.grad = segment.gradient if present[segment.start] else None
-
-    def clear(self) -> None:
-        for leaf in self.leaves:
-            leaf.grad = None
-        for row in self.rows:
-            for p in row.members if row.scattered else ():
-                p.grad = None
-            row.scattered = False
-
-    def heal(self) -> None:
-        """Take back parameters whose storage something else has replaced, with their values of now."""
-        for p, view in zip(self.units, self.views, strict=True):
-            if p.data_ptr() != view.data_ptr():
-                view.copy_(p.detach())
-                p.data = view
-
-    def unpack(self) -> None:
-        self.heal()
-        torch._foreach_copy_(self.before, self.views)
-        for p, before in zip(self.units, self.before, strict=True):
-            p.data = before
-
-    @cached_property
-    def places(self) -> list[Tensor]:
-        """Where each unit's gradient belongs."""
-        return self._cut(self.gradient)
-
-    def _cut(self, flat: Tensor) -> list[Tensor]:
-        """What is each unit's of a tensor for all."""
-        parts = flat.split([p.numel() for p in self.units])
-        return [part.view(p.shape) for part, p in zip(parts, self.units, strict=True)]
-
-    def span(self, index: int, segment: _Segment) -> slice:
-        """Where a unit lies in its segment."""
-        begin = self.offsets[segment.start]
-        return slice(self.offsets[index] - begin, self.offsets[index + 1] - begin)
-
-    def cut(self, bounds: Sequence[int], group: dict[str, Any]) -> None:
-        """Make a segment from each bound to the next, of which the optimiser knows nothing yet."""
-        old = {id(segment.parameter) for segment in self.segments}
-        self.segments = [self._segment(start, stop) for start, stop in pairwise(bounds)]
-        group["params"] = [p for p in group["params"] if id(p) not in old] + [s.parameter for s in self.segments]
-
-    def _segment(self, start: int, stop: int) -> _Segment:
-        span = slice(self.offsets[start], self.offsets[stop])
-        return _Segment(start, stop, nn.Parameter(self.values[span]), self.gradient[span])
-
-    def _split(
-        self, segment: _Segment, present: Sequence[bool], optimizer: Optimizer, group: dict[str, Any]
-    ) -> list[_Segment]:
-        """The runs of a segment that all have a gradient, or all have none, each with its part of the state."""
-        inner = range(segment.start + 1, segment.stop)
-        bounds = [segment.start, *(i for i in inner if present[i] != present[i - 1]), segment.stop]
-        if len(bounds) == 2:
-            return [segment]
-        state, size = optimizer.state.pop(segment.parameter, {}), segment.parameter.numel()
-        parts = [self._segment(start, stop) for start, stop in pairwise(bounds)]
-        for part in parts if state else ():
-            begin = self.offsets[part.start] - self.offsets[segment.start]
-            here = slice(begin, begin + part.parameter.numel())
-            optimizer.state[part.parameter] = {
-                # Moments have a value for each of the parameter's; the number of steps is one for all.
-                key: (value[here] if value.numel() == size else value.clone()) if isinstance(value, Tensor) else value
-                for key, value in state.items()
-            }
-        place = next(i for i, p in enumerate(group["params"]) if p is segment.parameter)
-        group["params"][place : place + 1] = [part.parameter for part in parts]
-        return parts
+from mtlkit.train.joined import Joined
+from mtlkit.train.slab import Slab, movable
 
 
 class Packed:
@@ -221,20 +60,20 @@ class Packed:
     ) -> None:
         staying = set(map(id, stay))
         stored = Counter(p.untyped_storage().data_ptr() for group in groups for p in group["params"])
-        self._slabs: list[tuple[int, _Slab]] = []
+        self._slabs: list[tuple[int, Slab]] = []
         self._large: list[nn.Parameter] = []
         made = [{**group} for group in groups]
         for index, group in enumerate(made):
             alone = [p for p in group["params"] if stored[p.untyped_storage().data_ptr()] == 1]
-            small = [p for p in alone if pack and id(p) not in staying and _movable(p)]
+            small = [p for p in alone if pack and id(p) not in staying and movable(p)]
             small = [p for p in small if (p.device, p.dtype) == (small[0].device, small[0].dtype)]
-            movable = {id(p) for p in small}
-            mine = [row for row in rows if movable.issuperset(map(id, row.members))]
+            moved = {id(p) for p in small}
+            mine = [row for row in rows if moved.issuperset(map(id, row.members))]
             in_rows = {id(p) for row in mine for p in row.members}
-            group["params"] = [p for p in group["params"] if id(p) not in movable]
+            group["params"] = [p for p in group["params"] if id(p) not in moved]
             self._large += group["params"]
             if small:
-                slab = _Slab(mine, [p for p in small if id(p) not in in_rows])
+                slab = Slab(mine, [p for p in small if id(p) not in in_rows])
                 group["params"] = [*group["params"], slab.segments[0].parameter]
                 self._slabs.append((index, slab))
         self._more = [*more]
@@ -251,7 +90,7 @@ class Packed:
         self.holders = [*self._large, *packed, *self._more]
 
     @property
-    def slabs(self) -> list[_Slab]:
+    def slabs(self) -> list[Slab]:
         """Those of the small parameters, for who reads or writes what the optimiser knows of them."""
         return [slab for _, slab in self._slabs]
 
@@ -339,19 +178,6 @@ class Packed:
         return [segment.parameter for _, slab in self._slabs for segment in slab.segments]
 
 
-def _movable(p: nn.Parameter) -> bool:
-    """Whether a parameter is small and all that is in its storage, so that nothing else sees it move."""
-    if not (0 < p.numel() <= _SMALL and p.layout is torch.strided and p.is_contiguous() and p.is_floating_point()):
-        return False
-    storage = p.untyped_storage()
-    return (
-        not storage.is_shared()
-        and storage.nbytes() == p.numel() * p.element_size()
-        and _users(storage) == _ALONE
-        and not getattr(p, "_post_accumulate_grad_hooks", None)
-    )
-
-
 def _bare(step: Any) -> Any:
     """A step without the record for profilers that torch opens around it, which takes as long as a small model's step.
 
@@ -359,12 +185,3 @@ def _bare(step: Any) -> Any:
     """
     code = getattr(step, "__code__", None)
     return getattr(step, "__wrapped__", None) if code and code.co_filename == optim.__file__ else None
-
-
-def _users(storage: torch.UntypedStorage) -> int:
-    """How many hold a storage, `storage` among them. Torch has no public way to ask."""
-    return int(torch._C._storage_Use_Count(storage._cdata))
-
-
-_ONE = nn.Parameter(torch.empty(1))
-_ALONE = _users(_ONE.untyped_storage())

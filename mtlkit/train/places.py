@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from mtlkit.balancing import Balancer, Place
 from mtlkit.border import Border, Frontier
-from mtlkit.errors import MtlkitError, Problem, SpecError
+from mtlkit.errors import MtlkitError, SpecError
 from mtlkit.model import Model
 from mtlkit.naming import ByName
 from mtlkit.train.gradients import FeatureGradients, Gradients, at_parameters, batched_at_parameters
 from mtlkit.train.reach import Reach
 from mtlkit.train.walk import modules_of, trained
+from mtlkit.train.wrong import wrong
 from mtlkit.trunk import common_encoder
 
 # What autograd calls the operations whose backward pass is one product for any number of tasks, and those that cost
@@ -235,4 +236,4 @@ class Places:
 
 
 def _refused(name: str, message: str) -> SpecError:
-    return SpecError([Problem("balancer", f"{name!r} {message}")], "the trainer's arguments")
+    return wrong("balancer", f"{name!r} {message}")

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.border import Border
-from mtlkit.errors import Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.train.kept import Kept
+from mtlkit.train.wrong import wrong
 
 # The lengths that stand for an axis of any length: a short one shows the same in less time, and the deepest CNNs need a
 # long one.
@@ -66,8 +66,7 @@ class Reach:
             return _found(_freed(copy.deepcopy(model), frozen), next(model.parameters()).device, border, _LONG)
         except Exception as error:
             message = f"its forward pass fails on zeros ({type(error).__name__}: {error}), so that it can't be found"
-            problem = Problem("model", f"{message} which parameters its tasks share. Use balancer = 'sum'")
-            raise SpecError([problem], "the trainer's arguments") from error
+            raise wrong("model", f"{message} which parameters its tasks share. Use balancer = 'sum'") from error
         finally:
             kept.restore()
 

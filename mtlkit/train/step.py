@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from mtlkit.balancing import Place, TaskGradients
 from mtlkit.border import Border
-from mtlkit.errors import Problem, SpecError
+from mtlkit.errors import SpecError
 from mtlkit.train.places import Places
+from mtlkit.train.wrong import wrong
 
 
 def nothing_is_trained() -> SpecError:
     """What to raise where all parameters are frozen."""
     message = "found no parameter that is trained: all have requires_grad = False. Free some of them"
-    return SpecError([Problem("model", message)], "the trainer's arguments")
+    return wrong("model", message)
 
 
 class TrainStep:

@@ -20,6 +20,7 @@ from collections.abc import Container, Mapping
 
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.option import Count
+from mtlkit.train.wrong import ARGUMENTS
 
 Patience = Count | dict[str, Count]
 """What the trainer's `patience` may be: of all tasks together, or of each that is named."""
@@ -39,7 +40,7 @@ def check_patience(raw: Patience | None, tasks: tuple[str, ...]) -> Patience | N
     if unknown:
         known = ", ".join(tasks)[:500]
         message = {name: f"no task is named {shown(name)}.{nearest(name, tasks)} Tasks: {known}" for name in unknown}
-        raise SpecError([Problem(f"patience.{name}", message[name]) for name in unknown], "the trainer's arguments")
+        raise SpecError([Problem(f"patience.{name}", message[name]) for name in unknown], ARGUMENTS)
     return raw or None
 
 

@@ -15,9 +15,9 @@ from mtlkit.batching import Sides
 from mtlkit.grouping import Groups, HeadGroup, parted
 from mtlkit.model import Model
 from mtlkit.train.batches.batch import Batch
+from mtlkit.train.joined import Joined
 from mtlkit.train.losses import Found, Losses
 from mtlkit.train.lossgroup import LossGroup, loss_groups
-from mtlkit.train.packed import Joined
 
 # Sets of tasks that are kept; rare labels make many.
 _MOST_SETS = 256
@@ -59,7 +59,7 @@ class Together:
 
     @property
     def rows(self) -> list[Joined]:
-        """The weights that are best laid side by side (see `mtlkit.train.packed`)."""
+        """The weights that are best laid side by side (see `mtlkit.train.joined`)."""
         return [row for rows in self._rows.values() for row in rows.values()]
 
     def packed(self, rows: Collection[Joined]) -> None:

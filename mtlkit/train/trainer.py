@@ -12,41 +12,36 @@ make the trainer and call it alike; docs/processes.md says what each does then.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtlkit.errors import DataError, Problem, SpecError
+from mtlkit.errors import DataError, SpecError
 from mtlkit.model import Model
 from mtlkit.option import Count, Positive
-from mtlkit.part import check, options_schema, validate
-from mtlkit.registry import balancers
-from mtlkit.source import read
+from mtlkit.part import options_schema
 from mtlkit.train.batches.batch import Batches
 from mtlkit.train.batches.checks import checked_inputs
 from mtlkit.train.batches.examples import batches
 from mtlkit.train.batches.loaders import dead_workers_told
 from mtlkit.train.batches.own import OneByOne, is_own
-from mtlkit.train.batches.sampler import check_sampler
 from mtlkit.train.compiled import Asked, Compiled, mode
 from mtlkit.train.course import Course
 from mtlkit.train.evaluation import Scores, evaluate
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_models
-from mtlkit.train.freezing import check_freeze
 from mtlkit.train.heap import keep_freed
 from mtlkit.train.history import History
 from mtlkit.train.inference import predicted
-from mtlkit.train.optimizer import check_optimizer, check_scheduler
 from mtlkit.train.places import Places
+from mtlkit.train.settings import check_names, checked, refuse_one_by_one
 from mtlkit.train.several.processes import Processes
-from mtlkit.train.stopping import Patience, check_patience
-from mtlkit.train.tracking import problems_of
+from mtlkit.train.stopping import Patience
 from mtlkit.train.walk import modules_of, trained
+from mtlkit.train.wrong import ARGUMENTS
 
 KEEPS = frozenset({"out_dir", "save_every", "keep", "resume", "trackers"})
 """The arguments that say where and when something is kept of a run."""
@@ -146,7 +141,7 @@ class Trainer:
         self.balancer = made_balancer(self.settings["balancer"], model)
         self.places = Places(model, bool(compile))
         self.places.check(self.balancer, self.settings["balancer"]["type"], precision)
-        self._check_sampler()
+        refuse_one_by_one(self.settings, self.balancer, model.tasks)
         self.history = History()
         self.step = 0
         """Optimiser steps taken in the current fit."""
@@ -275,17 +270,10 @@ class Trainer:
     def _check_changed(self) -> None:
         """Check what was checked when the trainer was made, where tasks have been added, removed or renamed since."""
         if self.places.graph is not self.model.graph:
-            problems = _check_names(self.settings, self.model.tasks, self.model)
+            problems = check_names(self.settings, self.model.tasks, self.model)
             if problems:
-                raise SpecError(problems, "the trainer's arguments")
-            self._check_sampler()
-
-    def _check_sampler(self) -> None:
-        sampler = self.settings["sampler"]["type"]
-        if sampler != "together" and self.balancer.joint and len(self.model.tasks) > 1:
-            name = self.settings["balancer"]["type"]
-            message = f"{name!r} compares the tasks of one step, and the sampler {sampler!r} takes one task a step."
-            raise SpecError([Problem("balancer", f"{message} Use sampler = 'together'")], "the trainer's arguments")
+                raise SpecError(problems, ARGUMENTS)
+            refuse_one_by_one(self.settings, self.balancer, self.model.tasks)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         # Not Accelerate's own: it asks a state that all trainers of a process share, for the precision of the last.
@@ -308,39 +296,4 @@ def check_settings(given: Mapping[str, Any], tasks: Sequence[str], model: Model 
     Raises:
         SpecError: with all problems found.
     """
-    source = "the trainer's arguments"
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
-    problems: list[Problem] = []
-    settings = validate(options_schema(Trainer), read(plain, source), "", problems)
-    if settings is None:
-        raise SpecError(problems, source)
-    del settings["callbacks"]
-    settings["balancer"] = check(balancers, settings["balancer"], "balancer", problems)
-    problems += _check_names(settings, tasks, model)
-    names = settings["trackers"] or []
-    settings["trackers"] = [names] if isinstance(names, str) else names
-    problems += problems_of(settings["trackers"], settings["out_dir"])
-    if settings["out_dir"] is None:
-        wanting = [name for name in ("save_every", "resume") if settings[name]]
-        problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
-    if problems:
-        raise SpecError(problems, source)
-    return settings
-
-
-def _check_names(settings: dict[str, Any], tasks: Sequence[str], model: Model | None) -> list[Problem]:
-    """Check the settings that may name parts of a model, in place; arguments as of `check_settings`."""
-    problems: list[Problem] = []
-    checks: dict[str, Callable[[Any], Any]] = {
-        "optimizer": lambda raw: check_optimizer(raw, model),
-        "scheduler": lambda raw: check_scheduler(raw, settings["optimizer"]),
-        "sampler": lambda raw: check_sampler(raw, tuple(tasks)),
-        "patience": lambda raw: check_patience(raw, tuple(tasks)),
-        "freeze": lambda raw: check_freeze(raw, model),
-    }
-    for name, checked in checks.items():
-        try:
-            settings[name] = checked(settings[name])
-        except SpecError as error:
-            problems += error.problems
-    return problems
+    return checked(options_schema(Trainer), given, tasks, model)

@@ -44,7 +44,7 @@ def bench_file(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report takes longer than a tiny bench."""
-    monkeypatch.setattr("mtlkit.bench.compare.write_report", lambda result, out: [])
+    monkeypatch.setattr("mtlkit.bench.bench.write_report", lambda result, out: [])
 
 
 @pytest.fixture

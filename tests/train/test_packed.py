@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mtlkit.train.joined import Joined
 from mtlkit.train.optimizer import OPTIMIZERS, SCHEDULERS, make_scheduler
-from mtlkit.train.packed import Joined, Packed
+from mtlkit.train.packed import Packed
 
 SHAPES = [(4, 3), (4,), (2, 3), (2,), (1,), (3, 2, 2), (300, 300)]
 # The first eight are one row of weights and one of biases, of four heads; the last is large.

@@ -30,6 +30,11 @@ class Batch:
     whole: int = 0
     """The examples of the batch of all processes, of which this is a slice; 0 where it is not known."""
 
+    @property
+    def rows(self) -> int:
+        """The number of examples. A slice may have none, and not even inputs."""
+        return len(next(iter(self.x.values()), ()))
+
     def labelled(self) -> Batch:
         """The same batch without the groups of which no task has a label in it."""
         together = {group: labels for group, labels in self.together.items() if labels.any()}

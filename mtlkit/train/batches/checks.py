@@ -16,8 +16,9 @@ from torch import Tensor
 
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.feature import Shape, written
+from mtlkit.inputs import Inputs, check_input
 from mtlkit.label import MISSING_CLASS
-from mtlkit.model import Inputs, Model, check_input
+from mtlkit.model import Model
 
 
 def as_tensor(value: Any, what: str) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.option import Positive
 from mtlkit.part import Part, options_schema, validate
+from mtlkit.train.wrong import ARGUMENTS, wrong
 
 
 class Sampler(Protocol):
@@ -128,7 +129,7 @@ def check_sampler(raw: str | Part, tasks: tuple[str, ...]) -> Part:
     if not isinstance(name, str) or name not in _SAMPLERS:
         known = list(_SAMPLERS)
         message = f"no sampler named {shown(name)}.{nearest(name, known)} Known: {', '.join(known)}"
-        raise SpecError([Problem("sampler.type", message)], "the trainer's arguments")
+        raise wrong("sampler.type", message)
     options = validate(options_schema(_SAMPLERS[name]), part, "sampler", problems)
     if options is not None and tasks and "ratios" in options and set(options["ratios"]) != set(tasks):
         found = ", ".join(options["ratios"]) or "none"
@@ -136,7 +137,7 @@ def check_sampler(raw: str | Part, tasks: tuple[str, ...]) -> Part:
             Problem("sampler.ratios", f"found {found}, expected a number for each task: {', '.join(tasks)}")
         )
     if problems or options is None:
-        raise SpecError(problems, "the trainer's arguments")
+        raise SpecError(problems, ARGUMENTS)
     return {"type": name, **options}
 
 

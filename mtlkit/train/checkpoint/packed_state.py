@@ -3,7 +3,7 @@
     state = state_of(packed, {"encoder.weight": parameter, ...})
     restore(packed, names, state)                    # of an optimiser made anew of the same parameters
 
-A slab's segments (see `mtlkit.train.packed`) are cut where they were, so that a step's kernels go over the same values
+A slab's segments (see `mtlkit.train.slab`) are cut where they were, so that a step's kernels go over the same values
 in the same order: what follows is equal to the bit.
 """
 
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from mtlkit.errors import CheckpointError
 from mtlkit.train.packed import Packed
+from mtlkit.train.slab import Slab
 
 Names = Mapping[str, nn.Parameter]
 
@@ -89,7 +90,7 @@ def _each(value: Any, parameter: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == parameter.shape
 
 
-def _bounds(slab: Any, of: Mapping[nn.Parameter, str], known: Mapping[str, Any], starts: set[str]) -> list[int]:
+def _bounds(slab: Slab, of: Mapping[nn.Parameter, str], known: Mapping[str, Any], starts: set[str]) -> list[int]:
     """Where a slab's segments begin, and its end."""
     names = [of[unit] for unit in slab.units]
     # Where a parameter and the one before it can't be in one segment: what is one number for all differs.

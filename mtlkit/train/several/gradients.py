@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from mtlkit.balancing import NonFiniteGradients, TaskGradients
 from mtlkit.train.gradients import FeatureGradients, Gradients, ParameterGradients, inner_products
-from mtlkit.train.packed import Joined, Packed
+from mtlkit.train.joined import Joined
+from mtlkit.train.packed import Packed
 from mtlkit.train.places import Places
 from mtlkit.train.several.processes import Processes, numbered
 

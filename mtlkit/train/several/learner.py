@@ -2,45 +2,53 @@
 
 As `mtlkit.train.learner`, which says what is done; here is what has to be done together. Every process takes every
 step, also where it has no example or label, and what fails anywhere fails in all of them at the same point.
+
+learner = JointLearner(trainer, optimizer, JointForward(trainer, together))
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from mtlkit.balancing import Balancer, TaskGradients
+from mtlkit.balancing import TaskGradients
 from mtlkit.border import Border
-from mtlkit.grouping import Groups, declares
+from mtlkit.grouping import declares
 from mtlkit.train.batches.batch import Batch
+from mtlkit.train.forward import Group
 from mtlkit.train.kept import Kept
-from mtlkit.train.learner import Group, Learner
-from mtlkit.train.losses import Found, Losses, TaskLoss
+from mtlkit.train.learner import Learner
+from mtlkit.train.losses import Losses, TaskLoss
+from mtlkit.train.packed import Packed
 from mtlkit.train.several.buffers import Buffers
+from mtlkit.train.several.forward import JointForward
 from mtlkit.train.several.gradients import GradientSum, joint_sizes, over_all
-from mtlkit.train.several.losses import CommonLosses, common, recorded, scaled, sums_and_counts
-from mtlkit.train.several.processes import Processes
+from mtlkit.train.several.kept import JointKept
+from mtlkit.train.several.losses import CommonLosses, recorded, scaled, sums_and_counts
 from mtlkit.train.step import TrainStep
+
+if TYPE_CHECKING:
+    from mtlkit.train.trainer import Trainer
 
 
 class JointLearner(Learner):
     """The gradients of batches, of which each process has a slice."""
 
-    def __init__(self, trainer: Any, optimizer: Any, together: Any) -> None:
-        super().__init__(trainer, optimizer, together)
-        self.processes: Processes = trainer.processes
-        self.summed = GradientSum(self.processes, optimizer, self.model, together.rows)
-        self.draws_once = any(getattr(module, "draws_once", False) for module in self.model.modules())
-        self._drew = False
+    forward: JointForward
+
+    def __init__(self, trainer: Trainer, optimizer: Packed, forward: JointForward) -> None:
+        super().__init__(trainer, optimizer, forward)
+        self.processes = trainer.processes
+        self.summed = GradientSum(self.processes, optimizer, self.model, self.together.rows)
         kind = type(self.balancer)
         fixed = self.balancer.fixed and all(declares(kind, "fixed", of) for of in ("backward", "combine"))
         self.at_once = (
             fixed
-            and not (self.skips or self.scaled or self.watched or self.unsure or self.draws_once)
-            and all(_counts_alike(one) for one in self.losses.values())
+            and not (self.skips or self.scaled or self.watched or self.unsure or forward.draws_once)
+            and all(_counts_alike(one) for one in forward.losses.values())
         )
         """Whether losses may be summed with their gradients: nobody needs their values before."""
 
@@ -50,8 +58,9 @@ class JointLearner(Learner):
         self._all_buffered = [module for module in modules if module._buffers]
 
     def learn(self, group: Group, waiting: int) -> Losses | None:
-        at_once = self.at_once and not self.stopped and group[0].whole and group[0].complete.issuperset(self.losses)
-        found = self._learn_at_once(group[0], waiting) if at_once else None
+        first, forward = group[0], self.forward
+        at_once = self.at_once and not forward.stopped and first.whole and first.complete.issuperset(forward.losses)
+        found = self._learn_at_once(first, waiting) if at_once else None
         if found is not None:
             return found
         learnt = super().learn(group, waiting)
@@ -63,19 +72,15 @@ class JointLearner(Learner):
 
         All processes know the number of labels of the whole batch then, so that they wait for one another only once.
         """
-        batch, rows = self._joined(batch), _rows(batch)
-        kept = _Kept(self.processes, self._all_buffered)
+        batch = self.forward.joined(batch, self.as_one)
+        kept = JointKept(self.processes, self._all_buffered)
         before = [p.grad for p in self.optimizer.holders] if waiting else None
         if before is not None:
             self._set_gradients([None] * len(before))
-        found: Sequence[Found] = ()
-        if rows and self.as_one:
-            found = Learner._losses_as_one(self, batch).found
-        elif rows:
-            found = Learner._losses(self, (batch,), self.model.tasks).found
+        found = self.forward.own(batch, self.as_one)
         if found:
-            mine = scaled(found, self.model.tasks, rows / batch.whole)
-            self.balancer.backward(self._step(self._weighted(mine), None))
+            mine = scaled(found, self.model.tasks, batch.rows / batch.whole)
+            self.balancer.backward(self._step(self.forward.weighted(mine), None))
         with torch.set_grad_enabled(self.processes.first):
             super()._add_penalty()
         summed = self.summed(sums_and_counts(found, self.model.tasks, self.processes.device))
@@ -97,51 +102,7 @@ class JointLearner(Learner):
 
     def _kept(self, everything: bool) -> Kept:
         kept = (self.buffered, self.balancer) if everything else ((), None)
-        return _Kept(self.processes, *kept)
-
-    def _present(self, group: Group) -> tuple[str, ...]:
-        # Which of them have labels somewhere is found with their losses.
-        return self.model.tasks
-
-    def _losses(
-        self, group: Group, tasks: tuple[str, ...], border: Border | None = None, eager: bool = False
-    ) -> Losses:
-        return self._common(super()._losses(group, tasks, border, eager).found, tasks)
-
-    def _taking_part(self, batch: Batch, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        if batch.tasks is None and batch.complete.issuperset(tasks):
-            return tasks if _rows(batch) else ()
-        # Of the tasks of a step some may have labels in other processes alone.
-        return tuple(task for task in tasks if self._labelled(batch, task))
-
-    def _losses_as_one(self, batch: Batch) -> Losses:
-        found = super()._losses_as_one(batch).found if _rows(batch) else ()
-        return self._common(found, self.model.tasks)
-
-    def _common(self, found: Sequence[Found], tasks: tuple[str, ...]) -> Losses:
-        if self.draws_once:
-            self.processes.follow(self._drew)
-            self._drew = False
-        return common(found, tasks, self.processes, self.model.tasks)
-
-    def _labelled(self, batch: Batch, task: str) -> bool:
-        if batch.tasks is not None and task not in batch.tasks:
-            return False
-        return _rows(batch) > 0 and super()._labelled(batch, task)
-
-    def _outputs(
-        self,
-        batch: Batch,
-        tasks: tuple[str, ...],
-        groups: Groups | None = None,
-        border: Border | None = None,
-        eager: bool = False,
-    ) -> dict[str, Tensor]:
-        if not self.draws_once or not tasks:
-            return super()._outputs(batch, tasks, groups, border, eager)
-        self._drew = True
-        with self.processes.alike():
-            return super()._outputs(batch, tasks, groups, border, eager)
+        return JointKept(self.processes, *kept)
 
     def _step(self, losses: Losses, border: Border | None) -> TrainStep:
         return _Step(self, losses, border)
@@ -174,13 +135,6 @@ class JointLearner(Learner):
         with self.processes.alike():
             super().end_epoch()
 
-    def recomputed(self, group: Group, tasks: tuple[str, ...]) -> Losses:
-        with self.processes.own():
-            kept = self._kept(everything=False)
-            found = super().recomputed(group, tasks)
-            kept.restore()
-            return found
-
 
 class _Step(TrainStep):
     """A step of which each process has a slice."""
@@ -194,28 +148,9 @@ class _Step(TrainStep):
         return over_all(found, self.losses, self._places, self.processes)
 
 
-class _Kept(Kept):
-    """What is kept of a pass, and the state of the draws that are alike."""
-
-    def __init__(
-        self, processes: Processes, modules: Sequence[nn.Module] = (), balancer: Balancer | None = None
-    ) -> None:
-        super().__init__(modules, balancer)
-        self.processes, self.draws = processes, processes.state_dict()
-
-    def restore(self) -> None:
-        super().restore()
-        self.processes.load_state_dict(self.draws)
-
-
 def _counts_alike(one: TaskLoss) -> bool:
     """Whether each label counts as one in the mean."""
     if not hasattr(one.loss, "weigh"):
         return True
     each: Any = getattr(one.loss, "each_weight", None)
     return each is not None and each(torch.zeros(1, dtype=torch.int64)) is None
-
-
-def _rows(batch: Batch) -> int:
-    """The number of examples of a batch, which may have not even inputs."""
-    return len(next(iter(batch.x.values()), ()))

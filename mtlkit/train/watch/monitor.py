@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from mtlkit.balancing import NonFiniteGradients
-from mtlkit.errors import Problem, SpecError
 from mtlkit.train.history import History
 from mtlkit.train.step import TrainStep
 from mtlkit.train.trainer import Trainer
 from mtlkit.train.watch.base import Watch
 from mtlkit.train.watch.heatmap import matrix, page, short, side
+from mtlkit.train.wrong import wrong
 
 _MOST_TICKS = 8
 
@@ -55,7 +55,7 @@ class GradientMonitor(Watch):
         self._record = None
         if not trainer.places.shared:
             message = "found a GradientMonitor, and the tasks share no parameter that is trained. Leave it out"
-            raise SpecError([Problem("callbacks", message)], "the trainer's arguments")
+            raise wrong("callbacks", message)
         super().on_fit_start(trainer)
 
     def on_backward_start(self, trainer: Trainer, step: TrainStep) -> None:

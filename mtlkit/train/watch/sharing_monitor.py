@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlkit.errors import PluginError, Problem, SpecError
+from mtlkit.errors import PluginError, SpecError
 from mtlkit.model import Model
 from mtlkit.naming import name_of
 from mtlkit.train.history import History
 from mtlkit.train.trainer import Trainer
 from mtlkit.train.watch.base import Watch
 from mtlkit.train.watch.sharing_picture import draw
+from mtlkit.train.wrong import wrong
 
 WITH_WEIGHTS = "adatt, branching, cgc, cross_stitch, dselect_k, mmoe, ple, sluice"
 
@@ -187,4 +188,4 @@ def _is_names(value: object) -> bool:
 
 
 def _refused(message: str) -> SpecError:
-    return SpecError([Problem("callbacks", f"found a SharingMonitor, and {message}")], "the trainer's arguments")
+    return wrong("callbacks", f"found a SharingMonitor, and {message}")

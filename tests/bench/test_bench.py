@@ -267,7 +267,7 @@ def test_a_report_that_can_not_be_made_is_told(
     def refused(result: Result, out: Path) -> list[Path]:
         raise mtlkit.MtlkitError("needs matplotlib")
 
-    monkeypatch.setattr("mtlkit.bench.compare.write_report", refused)
+    monkeypatch.setattr("mtlkit.bench.bench.write_report", refused)
     result, text = bench(bench_file(), tmp_path, ["small"], 1)
     assert not result.failed and "No report: needs matplotlib" in text
     assert (tmp_path / "results.json").exists()

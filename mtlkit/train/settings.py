@@ -1,0 +1,76 @@
+"""The trainer's arguments, checked: each by its type, then those that name parts of a model or need one another.
+
+settings = checked(options_schema(Trainer), {"epochs": 3, "optimizer": "sgd"}, model.tasks, model)
+settings["optimizer"]                    # {"type": "sgd", "lr": 0.001, ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from mtlkit.balancing import Balancer
+from mtlkit.errors import Problem, SpecError
+from mtlkit.model import Model
+from mtlkit.part import check, validate
+from mtlkit.registry import balancers
+from mtlkit.source import read
+from mtlkit.train.batches.sampler import check_sampler
+from mtlkit.train.freezing import check_freeze
+from mtlkit.train.optimizer import check_optimizer, check_scheduler
+from mtlkit.train.stopping import check_patience
+from mtlkit.train.tracking import problems_of
+from mtlkit.train.wrong import ARGUMENTS, wrong
+
+
+def checked(
+    schema: type[BaseModel], given: Mapping[str, Any], tasks: Sequence[str], model: Model | None
+) -> dict[str, Any]:
+    """The settings that some arguments make: `mtlkit.train.trainer.check_settings`, whose schema is the trainer's."""
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
+    problems: list[Problem] = []
+    settings = validate(schema, read(plain, ARGUMENTS), "", problems)
+    if settings is None:
+        raise SpecError(problems, ARGUMENTS)
+    del settings["callbacks"]
+    settings["balancer"] = check(balancers, settings["balancer"], "balancer", problems)
+    problems += check_names(settings, tasks, model)
+    names = settings["trackers"] or []
+    settings["trackers"] = [names] if isinstance(names, str) else names
+    problems += problems_of(settings["trackers"], settings["out_dir"])
+    if settings["out_dir"] is None:
+        wanting = [name for name in ("save_every", "resume") if settings[name]]
+        problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
+    if problems:
+        raise SpecError(problems, ARGUMENTS)
+    return settings
+
+
+def check_names(settings: dict[str, Any], tasks: Sequence[str], model: Model | None) -> list[Problem]:
+    """Check the settings that may name parts of a model, in place; arguments as of `checked`."""
+    problems: list[Problem] = []
+    checks: dict[str, Callable[[Any], Any]] = {
+        "optimizer": lambda raw: check_optimizer(raw, model),
+        "scheduler": lambda raw: check_scheduler(raw, settings["optimizer"]),
+        "sampler": lambda raw: check_sampler(raw, tuple(tasks)),
+        "patience": lambda raw: check_patience(raw, tuple(tasks)),
+        "freeze": lambda raw: check_freeze(raw, model),
+    }
+    for name, taken in checks.items():
+        try:
+            settings[name] = taken(settings[name])
+        except SpecError as error:
+            problems += error.problems
+    return problems
+
+
+def refuse_one_by_one(settings: Mapping[str, Any], balancer: Balancer, tasks: Sequence[str]) -> None:
+    """Raise SpecError where the sampler takes one task a step and the balancer compares the tasks of one."""
+    sampler = settings["sampler"]["type"]
+    if sampler != "together" and balancer.joint and len(tasks) > 1:
+        name = settings["balancer"]["type"]
+        message = f"{name!r} compares the tasks of one step, and the sampler {sampler!r} takes one task a step."
+        raise wrong("balancer", f"{message} Use sampler = 'together'")
