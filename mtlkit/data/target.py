@@ -107,8 +107,12 @@ class NumberTarget:
     def encode(self, table: Table, name: str) -> Tensor:
         return torch.from_numpy((table.numbers(name) - self.mean) / self.scale)[:, None].float()
 
+    def in_units(self, prediction: Tensor) -> Tensor:
+        """A prediction in the units of the table: in double precision, for a mean may be far above the scale."""
+        return prediction.double() * self.scale + self.mean
+
     def decode(self, prediction: NDArray[np.float32]) -> Cells:
-        return {"": prediction[:, 0].astype(np.float64) * self.scale + self.mean}
+        return {"": self.in_units(torch.from_numpy(prediction))[:, 0].numpy()}
 
 
 @dataclass(frozen=True)
