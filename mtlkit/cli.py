@@ -239,15 +239,16 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained model as a file that runs without mtlkit, checked against the model."""
-    from mtlkit import exporting
+    from mtlkit import exporting, runfile
     from mtlkit.saving import load
 
     _refuse_several("export")
 
     with _read_from(folder):
-        model = load(_checked(folder))
+        model, table = load(_checked(folder)), runfile.open_table(folder)
     chosen = _names(tasks)
-    exporting.export(model, out, format=format, tasks=chosen, predictions=predictions, length=length)  # type: ignore[arg-type]
+    kind: Any = format
+    exporting.export(model, out, format=kind, tasks=chosen, predictions=predictions, length=length, table=table)
     names = model.tasks if chosen is None else tuple(dict.fromkeys(chosen))
     inputs, outputs = ", ".join(model.inputs_of(names)), ", ".join(names)
     line = f"written: {out}: {inputs} -> {outputs}; it gives what the model gives"

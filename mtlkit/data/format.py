@@ -41,9 +41,9 @@ class TableFormat:
     example: ClassVar[str] = "new.csv"
 
     @property
-    def width(self) -> int:
+    def shape(self) -> tuple[int]:
         """The number D of columns that a model reads."""
-        return sum(column.width for column in self.inputs)
+        return (sum(column.width for column in self.inputs),)
 
     def encode(self, table: Table) -> Tensor:
         """The input columns as float32 [N, D].
@@ -51,10 +51,11 @@ class TableFormat:
         Raises:
             DataError: a column is missing, holds text instead of numbers, or all would be too large together.
         """
-        size = _FLOAT * len(table) * self.width
+        (width,) = self.shape
+        size = _FLOAT * len(table) * width
         if size > most_bytes(0):
             raise DataError(
-                f"{table.path}: its {len(table):,} rows become {self.width:,} columns each, {size / 2**30:,.1f} GiB, "
+                f"{table.path}: its {len(table):,} rows become {width:,} columns each, {size / 2**30:,.1f} GiB, "
                 f"expected {most_bytes(0) / 2**30:g} at most. Leave columns of many categories out of `inputs`"
             )
         return torch.from_numpy(np.concatenate([column.encode(table) for column in self.inputs], axis=1))

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from mtlkit.errors import Problem, SpecError
 from mtlkit.exporting.format import Format, Run
+from mtlkit.exporting.noted import KEY, note
 from mtlkit.exporting.onnx_more import translations
 from mtlkit.exporting.wanted import Wanted
 
@@ -37,6 +38,7 @@ def write(program: ExportedProgram, wanted: Wanted, path: Path) -> None:
         raise _wrong("(the model)", f"has {size / 2**30:.1f} GiB of weights; ONNX files end at 2 GiB. Export to pt2")
     made: Any = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=translations())
     _name(made, wanted)
+    made.model.metadata_props[KEY] = note(wanted)
     made.save(path, external_data=False)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from mtlkit.exporting.format import Format, Run
+from mtlkit.exporting.noted import KEY, note
 from mtlkit.exporting.traced import argument
 from mtlkit.exporting.wanted import Wanted
 
@@ -26,7 +27,7 @@ def write(program: ExportedProgram, wanted: Wanted, path: Path) -> None:
             node.meta.pop(note, None)
     # An open file, since torch wants names of its own to end in .pt2.
     with path.open("wb") as file:
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files={KEY: note(wanted)})
 
 
 def read(wanted: Wanted, path: Path) -> Run:
