@@ -1,8 +1,8 @@
 """Numbers as cells of text have them: 3.5, or 3,5 where the decimal mark is a comma.
 
-    parsed(texts, ",")           # a pandas column of float64; NaN for what is no number, as 1.234 is none here
-    is_numeral("1.234,5")        # True: a number to a reader, whatever the mark
-    remedy("3,5", ".")           # what to do about such a cell
+parsed(texts, ",")           # a pandas column of float64; NaN for what is no number, as 1.234 is none here
+is_numeral("1.234,5")        # True: a number to a reader, whatever the mark
+remedy("3,5", ".")           # what to do about such a cell
 """
 
 from __future__ import annotations

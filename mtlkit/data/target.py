@@ -109,7 +109,9 @@ class NumberTarget:
 
     def in_units(self, prediction: Tensor) -> Tensor:
         """A prediction in the units of the table: in double precision, for a mean may be far above the scale."""
-        return prediction.double() * self.scale + self.mean
+        # Tensors, since numbers of Python's become single precision in ONNX.
+        scale, mean = torch.tensor([self.scale, self.mean], dtype=torch.float64, device=prediction.device)
+        return prediction.double() * scale + mean
 
     def decode(self, prediction: NDArray[np.float32]) -> Cells:
         return {"": self.in_units(torch.from_numpy(prediction))[:, 0].numpy()}

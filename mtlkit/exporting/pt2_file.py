@@ -23,8 +23,8 @@ _NOTES = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn", "from
 
 def write(program: ExportedProgram, wanted: Wanted, path: Path) -> None:
     for node in program.graph.nodes:
-        for note in _NOTES:
-            node.meta.pop(note, None)
+        for name in _NOTES:
+            node.meta.pop(name, None)
     # An open file, since torch wants names of its own to end in .pt2.
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={KEY: note(wanted)})

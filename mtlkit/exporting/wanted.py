@@ -65,7 +65,9 @@ class Wanted:
         """What the table knows of the tasks, but of those that the model has with other outputs: what are they?"""
         known = {} if self.table is None else self.table.targets
         tasks = self.model.graph.tasks
-        return {task: known[task] for task in self.tasks if task in known and known[task].outputs == tasks[task].outputs}
+        return {
+            task: known[task] for task in self.tasks if task in known and known[task].outputs == tasks[task].outputs
+        }
 
     @property
     def numbers(self) -> dict[str, NumberTarget]:

@@ -285,15 +285,12 @@ def test_a_slip_in_a_column_of_numbers_does_not_make_it_text(save) -> None:
     assert csv(path=save(table), tasks=TASKS, inputs={"row": "category"}).inputs
 
 
-def with_commas(table):
-    """The same with decimal commas, as European spreadsheets write them."""
-    return table.assign(row=table["row"].astype(str).str.replace(".", ","))
-
-
 @pytest.fixture
 def european(tmp_path):
+    """A table as spreadsheets write it in much of Europe."""
+
     def write(frame, name: str = "a.csv") -> str:
-        with_commas(frame).to_csv(tmp_path / name, sep=";", index=False)
+        frame.to_csv(tmp_path / name, sep=";", decimal=",", index=False)
         return str(tmp_path / name)
 
     return write
@@ -324,11 +321,14 @@ def test_decimal_commas_are_read_and_written(save, european, tmp_path):
         (["1.234,5", "2.345,5"], ",", "a decimal comma and without separators of thousands"),
     ],
 )
-def test_numbers_that_are_written_otherwise_are_no_categories(save, cells, decimal, remedy):
-    table = frame().assign(width=np.array(cells)[np.arange(N) % len(cells)])
-    with pytest.raises(DataError, match=rf"column 'width', row \d below the header: found '\d.*', expected .* {remedy}"):
-        csv(path=save(table.drop(columns="row")), tasks=TASKS, decimal=decimal)
-    assert csv(path=save(table), tasks=TASKS, decimal=decimal, inputs={"width": "category"}).inputs["x"]["shape"] == [len(cells)]
+def test_numbers_that_are_written_otherwise_are_no_categories(european, cells, decimal, remedy):
+    path = european(frame()[["visits", "species"]].assign(width=np.array(cells)[np.arange(N) % len(cells)]))
+    how = {"path": path, "tasks": {"species": "class"}, "separator": ";", "decimal": decimal}
+    with pytest.raises(
+        DataError, match=rf"column 'width', row \d below the header: found '\d.*', expected .* {remedy}"
+    ):
+        csv(**how)
+    assert csv(**how, inputs={"width": "category"}).inputs["x"]["shape"] == [len(cells)]
 
 
 def test_dates_versions_and_lists_stay_categories(save):

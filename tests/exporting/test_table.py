@@ -60,7 +60,9 @@ def note(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", ["m.pt2", pytest.param("m.onnx", marks=pytest.mark.slow)])
-def test_predictions_are_in_the_units_of_the_table(name: str, data: Data, model: Model, tmp_path: Path, files: Any) -> None:
+def test_predictions_are_in_the_units_of_the_table(
+    name: str, data: Data, model: Model, tmp_path: Path, files: Any
+) -> None:
     path = files.exported(model, tmp_path / name, predictions=True, table=data.table)
     x = data.train[0][:5]
     found = files.run(path, {"x": x}, list(TASKS))
