@@ -58,8 +58,12 @@ def _name(made: Any, wanted: Wanted) -> None:
             symbol = value.shape[axis].value
             lengths = len({*axes.values()} - {"batch"})
             axes.setdefault(symbol, "batch" if axis == 0 else f"length_{lengths + 1}" if lengths else "length")
-    if hasattr(made, "rename_axes"):  # older torch leaves them as s0, s1
+    if hasattr(made, "rename_axes"):
         made.rename_axes(axes)
+    else:  # torch 2.8, which has it under another name
+        from torch.onnx._internal.exporter import _ir_passes
+
+        _ir_passes.rename_axis(made.model, axes)
 
 
 def read(wanted: Wanted, path: Path) -> Run:
