@@ -276,8 +276,20 @@ def kept_run(kept: Folder) -> tuple[RunFile, Format | None]:
         run, _ = checked_run(tables, str(kept.path / RUN))
     except SpecError as error:
         raise CheckpointError(f"{error}\nRun `mtlkit train` again, or install the dataset that it names") from error
+    return replace(run, folder=Path(trained_in) if isinstance(trained_in, str) else None), _kept_table(kept)
+
+
+def open_table(folder: str | Path) -> Format | None:
+    """The table format that `train` kept in a folder, or None: not all data are a table, nor all folders of runs.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    return _kept_table(Folder.of(folder))
+
+
+def _kept_table(kept: Folder) -> Format | None:
     try:
-        table = format_of(plain_json(kept, TABLE)) if TABLE in kept else None
+        return format_of(plain_json(kept, TABLE)) if TABLE in kept else None
     except DataError as error:
         raise CheckpointError(f"{kept.path / TABLE}: {error}. Use another copy") from error
-    return replace(run, folder=Path(trained_in) if isinstance(trained_in, str) else None), table

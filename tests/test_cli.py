@@ -114,6 +114,22 @@ def test_evaluate_gives_what_train_printed(folder: Path) -> None:
     assert f"{scores['price']['r2']:.4f}" in again.stdout  # and the second run is the first
 
 
+def test_what_is_exported_of_a_run_gives_what_predict_writes(folder: Path) -> None:
+    import torch
+
+    from mtlkit.data import format_of
+
+    done = mtlkit("export", "model", "--out", "m.pt2", "--predictions", "--tasks", "price", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    notes = {"mtlkit": ""}
+    program = torch.export.load(folder / "m.pt2", extra_files=notes).module()
+    x = format_of(json.loads(notes["mtlkit"])["table"]).read(str(folder / "new.csv"))
+    assert mtlkit("predict", "model", "new.csv", "--out", "same.csv", cwd=folder).returncode == 0
+    with (folder / "same.csv").open(encoding="utf-8") as file:
+        expected = [float(row["price"]) for row in csv.DictReader(file)]
+    assert program(x)["price"][:, 0].tolist() == pytest.approx(expected)
+
+
 def test_predict_without_a_file_writes_the_test_rows_in_the_tables_units(folder: Path) -> None:
     assert mtlkit("predict", "model", "--out", "test.csv", cwd=folder).returncode == 0
     with (folder / "test.csv").open(encoding="utf-8") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,15 +28,16 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained model as a file that runs without mtlkit, checked against the model."""
-    from mtlkit import exporting
+    from mtlkit import exporting, runfile
     from mtlkit.saving import load
 
     refuse_several("export")
 
     with read_from(folder):
-        model = load(checked(folder))
+        model, table = load(checked(folder)), runfile.open_table(folder)
     chosen = names(tasks)
-    exporting.export(model, out, format=format, tasks=chosen, predictions=predictions, length=length)  # type: ignore[arg-type]
+    kind: Any = format
+    exporting.export(model, out, format=kind, tasks=chosen, predictions=predictions, length=length, table=table)
     written = model.tasks if chosen is None else tuple(dict.fromkeys(chosen))
     inputs, outputs = ", ".join(model.inputs_of(written)), ", ".join(written)
     line = f"written: {out}: {inputs} -> {outputs}; it gives what the model gives"

@@ -11,6 +11,6 @@ in a spec.
 """
 
 from mtlkit.data.base import Data, Examples
-from mtlkit.data.formats import Format
+from mtlkit.data.formats import Format, format_of
 
-__all__ = ["Data", "Examples", "Format"]
+__all__ = ["Data", "Examples", "Format", "format_of"]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mtlkit.data.column import Column
 from mtlkit.data.frame import Table, read_table, write_table
+from mtlkit.data.numeral import Decimal
 from mtlkit.data.opened import most_bytes
 from mtlkit.data.predicted import decoded, with_predictions
 from mtlkit.data.target import Cells, Target
@@ -31,17 +32,18 @@ _FLOAT = 4  # bytes of a float32
 
 @dataclass(frozen=True)
 class TableFormat:
-    """The input columns in the model's order, the target columns by task, and the separator of CSV files."""
+    """The input columns in the model's order, the target columns by task, and how CSV files are written."""
 
     inputs: list[Column]
     targets: dict[str, Target]
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    decimal: Decimal = "."
     example: ClassVar[str] = "new.csv"
 
     @property
-    def width(self) -> int:
+    def shape(self) -> tuple[int]:
         """The number D of columns that a model reads."""
-        return sum(column.width for column in self.inputs)
+        return (sum(column.width for column in self.inputs),)
 
     def encode(self, table: Table) -> Tensor:
         """The input columns as float32 [N, D].
@@ -49,10 +51,11 @@ class TableFormat:
         Raises:
             DataError: a column is missing, holds text instead of numbers, or all would be too large together.
         """
-        size = _FLOAT * len(table) * self.width
+        (width,) = self.shape
+        size = _FLOAT * len(table) * width
         if size > most_bytes(0):
             raise DataError(
-                f"{table.path}: its {len(table):,} rows become {self.width:,} columns each, {size / 2**30:,.1f} GiB, "
+                f"{table.path}: its {len(table):,} rows become {width:,} columns each, {size / 2**30:,.1f} GiB, "
                 f"expected {most_bytes(0) / 2**30:g} at most. Leave columns of many categories out of `inputs`"
             )
         return torch.from_numpy(np.concatenate([column.encode(table) for column in self.inputs], axis=1))
@@ -65,7 +68,7 @@ class TableFormat:
         Raises:
             DataError: the file can't be read, lacks an input column, or holds text instead of numbers.
         """
-        table = replace(read_table(path, self.separator), fixed=True)
+        table = replace(read_table(path, self.separator, self.decimal), fixed=True)
         for column in self.inputs:
             column.warn_of_unseen(table)
         return self.encode(table)
@@ -88,8 +91,8 @@ class TableFormat:
             DataError: the source can't be read, or its rows or tasks are not those of the predictions.
             MtlkitError: the file can't be written.
         """
-        frame = read_table(source, self.separator).frame
-        write_table(path, with_predictions(frame, self.targets, predictions, source), self.separator)
+        frame = with_predictions(read_table(source, self.separator).frame, self.targets, predictions, source)
+        write_table(path, frame, self.separator, self.decimal)
 
     def decoded(self, task: str, prediction: NDArray[np.float32]) -> Cells:
         """The columns of a task's predictions, as `predicted.decoded` gives and raises."""

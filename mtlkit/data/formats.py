@@ -2,8 +2,8 @@
 
     format_of(data.table.to_json()) == data.table
 
-Each has `parts` (another file or folder as inputs of the model), `write` and `decoded` (predictions as a table), and
-`example`, the name of such a file or folder in a model card.
+Each has `parts` (another file or folder as inputs of the model, whose `shape` it tells), `targets` by task, `write` and
+`decoded` (predictions as a table), and `example`, the name of such a file or folder in a model card.
 """
 
 from __future__ import annotations

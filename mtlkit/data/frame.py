@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlkit.data.extra import bench_extra
+from mtlkit.data.numeral import Decimal, is_numeral, parsed, remedy
 from mtlkit.data.opened import LEAST_PACKED, most_bytes, opened, reason
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.writing import whole
@@ -39,7 +39,6 @@ _LONGEST_HEADER = 2**24
 
 # What tables are written with, beside what was expected.
 _SEPARATORS = (";", "\t", "|", ",")
-_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 # Bytes of a cell in memory, at least.
 _CELL = 8
@@ -52,11 +51,12 @@ _NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "null")
 class Table:
     """A pandas DataFrame and the file that it came from, for the messages.
 
-    `fixed` is set where a trained model is to read it: kinds and separator are then those of its training.
+    `fixed` is set where a trained model is to read it: kinds, separator and decimal are then those of its training.
     """
 
     path: str
     frame: Any
+    decimal: Decimal = "."
     fixed: bool = False
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Table:
         if not pandas.api.types.is_numeric_dtype(column):
             text = column.astype(object).map(lambda cell: str(cell).strip(), na_action="ignore")
             missing = text.isna() | text.isin(_NO_NUMBER)
-            column = pandas.to_numeric(text.mask(missing), errors="coerce")
+            column = parsed(text.mask(missing), self.decimal)
             self._refuse(name, (column.isna() & ~missing).to_numpy(), "a number or an empty cell")
         numbers: NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
         self._refuse(name, np.isinf(numbers), "a finite number or an empty cell")
@@ -111,15 +111,15 @@ class Table:
         """Whether every cell that is not empty holds a number.
 
         Raises:
-            DataError: nearly all do, so that the others are slips and the column is no column of text.
+            DataError: nearly all do, or would with another decimal mark: the column is no column of text.
         """
         try:
             self.numbers(name)
         except DataError:
             text = self.column(name).astype(object).dropna().map(lambda cell: str(cell).strip())
             text = text[~text.isin(_NO_NUMBER)]
-            finite = np.isfinite(_pandas().to_numeric(text, errors="coerce").to_numpy(dtype=np.float64))
-            if finite.mean() > _MOSTLY:
+            finite = np.isfinite(parsed(text, self.decimal).to_numpy(dtype=np.float64))
+            if (finite | text.map(is_numeral).to_numpy(bool)).mean() > _MOSTLY:
                 raise
             return False
         return True
@@ -137,24 +137,22 @@ class Table:
         if wrong.any():
             row = int(wrong.argmax())
             cell = self.frame[name].iloc[row]
-            if _DECIMAL_COMMA.fullmatch(str(cell).strip()):
-                remedy = "Write numbers with a decimal point."
-            else:
-                remedy = f"Correct the cell, or {'leave it empty' if self.fixed else 'set another kind'}."
             raise DataError(
                 f"{self.path}: column {name!r}, row {row + 1} below the header: found "
-                f"{shown(cell)}, expected {expected}. {remedy}"
+                f"{shown(cell)}, expected {expected}. {remedy(str(cell).strip(), self.decimal, fixed=self.fixed)}"
             )
 
 
-def read_table(path: str, separator: str = ",") -> Table:
-    """The table in a file: Parquet where its name ends so, else CSV.
+def read_table(path: str, separator: str = ",", decimal: Decimal = ".") -> Table:
+    """The table in a file: Parquet where its name ends so, else CSV. Numbers in texts have this decimal mark.
 
     Raises:
         DataError: the file is missing, damaged or without rows, or two columns have one name.
         MtlkitError: pandas (or pyarrow, for Parquet) is not installed.
     """
-    return read_parquet(path) if Path(path).suffix in _PARQUET else read_csv(path, separator)
+    if Path(path).suffix in _PARQUET:
+        return replace(read_parquet(path), decimal=decimal)
+    return read_csv(path, separator, decimal)
 
 
 def read_parquet(path: str) -> Table:
@@ -163,9 +161,9 @@ def read_parquet(path: str) -> Table:
     return _read(path, lambda: _parquet_frame(path))
 
 
-def read_csv(path: str, separator: str = ",") -> Table:
+def read_csv(path: str, separator: str = ",", decimal: Decimal = ".") -> Table:
     """The table in a CSV file, whatever its name, plain or .gz; each cell is text. Raises as `read_table` does."""
-    return _read(path, lambda: _csv_frame(path, separator))
+    return replace(_read(path, lambda: _csv_frame(path, separator)), decimal=decimal)
 
 
 def _csv_frame(path: str, separator: str) -> Any:
@@ -259,7 +257,7 @@ def _read(path: str, read: Callable[[], Any]) -> Table:
     return Table(path, frame.reset_index(drop=True))
 
 
-def write_table(path: str, frame: Any, separator: str = ",") -> None:
+def write_table(path: str, frame: Any, separator: str = ",", decimal: Decimal = ".") -> None:
     """Write a DataFrame as CSV or Parquet, by the suffix. A file is replaced as a whole or not at all.
 
     Raises:
@@ -272,7 +270,9 @@ def write_table(path: str, frame: Any, separator: str = ",") -> None:
         if target.suffix == ".csv":
             # The csv writer quotes what its line terminator has; an unquoted "\r" in a cell would end the row.
             terminator = "\r\n" if _holds_carriage_return(frame) else "\n"
-            frame.to_csv(draft, sep=separator, index=False, compression=None, lineterminator=terminator)
+            frame.to_csv(
+                draft, sep=separator, decimal=decimal, index=False, compression=None, lineterminator=terminator
+            )
         else:
             frame.to_parquet(draft, engine="pyarrow", index=False)
 

@@ -36,6 +36,7 @@ from pydantic import Field
 from mtlkit.data.base import Data, Seed, one_input
 from mtlkit.data.frame import Table
 from mtlkit.data.kind import Kind, task
+from mtlkit.data.numeral import Decimal
 from mtlkit.data.picture.folder import load_images
 from mtlkit.data.picture.form import Channels, Form, Resize, Side, Size
 from mtlkit.data.picture.format import ImageFormat, Normalize, fit_scales, standardised
@@ -54,6 +55,7 @@ def images(
     tasks: Annotated[dict[str, Kind], Field(min_length=1)] | None = None,
     path_column: str = PATH,
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ",",
+    decimal: Decimal = ".",
     size: Side | Size = 64,
     resize: Resize = "crop",
     channels: Channels = 3,
@@ -73,6 +75,7 @@ def images(
             task, of kind class or binary.
         path_column: the column of paths, relative to the folder.
         separator: what separates cells of a CSV file.
+        decimal: the decimal mark of its numbers, point or comma.
         size: the height and width that all images get; one number for both.
         resize: "crop" to the middle, "pad" with black bars, or "squash".
         channels: 3 for RGB, 1 for grey.
@@ -96,7 +99,7 @@ def images(
     elif tasks is None:
         raise ValueError('tasks is missing. Say which columns of the labels are targets, as in { species = "class" }')
     else:
-        table = labels_of_file(folder, labels, path_column, separator)
+        table = labels_of_file(folder, labels, path_column, separator, decimal)
     form = Form([size, size] if isinstance(size, int) else list(size), resize, channels)
     _check_room(folder, len(table), form, memory)
     rows = table_split(table, split, valid=valid, test=test, seed=seed)

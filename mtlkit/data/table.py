@@ -12,7 +12,8 @@ label.
 Inputs: all columns but the tasks, or those that `inputs` lists. A column of numbers is a number, any other
 a category; `inputs = { zip = "category", age = "number" }` says otherwise. A column that looks like an id or
 like free text stops the run until `inputs` says what to read, since a model would learn rows by heart. In
-columns of numbers, empty cells, NA, N/A, NaN and null are missing.
+columns of numbers, empty cells, NA, N/A, NaN and null are missing. `decimal = ","` reads 3,5 as a number, and
+writes predictions so; without it such a column stops the run.
 
 Scales, categories and means are those of the training rows. Numbers are standardised, as inputs and as
 targets: a loss, and any metric with a unit, is in standard deviations (R² has none), while predictions that
@@ -34,6 +35,7 @@ from mtlkit.data.column import FIT, MOST_CATEGORIES, ColumnKind
 from mtlkit.data.format import TableFormat
 from mtlkit.data.frame import Table, read_csv, read_parquet
 from mtlkit.data.kind import Kind, task
+from mtlkit.data.numeral import Decimal
 from mtlkit.data.split import PARTS, Fraction, Rows, table_split
 from mtlkit.data.target import fit_target
 from mtlkit.errors import DataError
@@ -48,6 +50,7 @@ def csv(
     tasks: Tasks,
     inputs: Inputs | None = None,
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ",",
+    decimal: Decimal = ".",
     split: str | None = None,
     valid_path: str | None = None,
     test_path: str | None = None,
@@ -62,6 +65,7 @@ def csv(
         tasks: the kind of each target column: class, binary, number or count.
         inputs: the columns to read, or their kinds (number or category) in a table; all but tasks by default.
         separator: what separates cells.
+        decimal: the decimal mark of numbers, point or comma.
         split: the column that says "train", "valid" or "test" of each row.
         valid_path: a file of the same form to validate on, instead of the fraction `valid` of `path`.
         test_path: the same for the test.
@@ -73,7 +77,7 @@ def csv(
         DataError: a file or column is missing, holds what its kind can't have, or looks like an id.
     """
     paths = {"train": path, "valid": valid_path, "test": test_path}
-    tables = {part: read_csv(own, separator) for part, own in paths.items() if own is not None}
+    tables = {part: read_csv(own, separator, decimal) for part, own in paths.items() if own is not None}
     return _data(tables, tasks, inputs, split, _split(tables, split, valid, test, seed), separator)
 
 
@@ -118,6 +122,7 @@ def _data(
         inputs=[FIT[kind].fit(name, train, rows["train"]) for name, kind in kinds.items()],
         targets={name: fit_target(kind, name, list(tables.values()), rows["train"]) for name, kind in tasks.items()},
         separator=separator,
+        decimal=train.decimal,
     )
     targets = table_format.targets
     pairs: dict[str, Pair] = {

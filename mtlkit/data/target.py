@@ -107,8 +107,14 @@ class NumberTarget:
     def encode(self, table: Table, name: str) -> Tensor:
         return torch.from_numpy((table.numbers(name) - self.mean) / self.scale)[:, None].float()
 
+    def in_units(self, prediction: Tensor) -> Tensor:
+        """A prediction in the units of the table: in double precision, for a mean may be far above the scale."""
+        # Tensors, since numbers of Python's become single precision in ONNX.
+        scale, mean = torch.tensor([self.scale, self.mean], dtype=torch.float64, device=prediction.device)
+        return prediction.double() * scale + mean
+
     def decode(self, prediction: NDArray[np.float32]) -> Cells:
-        return {"": prediction[:, 0].astype(np.float64) * self.scale + self.mean}
+        return {"": self.in_units(torch.from_numpy(prediction))[:, 0].numpy()}
 
 
 @dataclass(frozen=True)

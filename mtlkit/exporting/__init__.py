@@ -5,6 +5,7 @@
     mtlkit.export(model, "m.onnx", tasks=["slant"])    # only what these tasks need
     mtlkit.export(model, "m.onnx", predictions=True)   # class probabilities, as model.predict gives them
     mtlkit.export(model, "m.onnx", length=64)          # axes of any length (null in the spec) get this one
+    mtlkit.export(model, "m.onnx", table=data.table)   # the file tells how rows of a table go in and come out
 
 What is written is read back and run, on other numbers of rows and other lengths than it was traced with, short ones
 among them, and must give what the model gives. Only then does it get its name. docs/export.md is the manual.
@@ -19,6 +20,8 @@ from typing import Literal
 
 import torch
 
+from mtlkit.data.format import TableFormat
+from mtlkit.data.picture.format import ImageFormat
 from mtlkit.errors import Problem, SpecError, nearest, shown
 from mtlkit.exporting.checked import checks_of, compare, shortest
 from mtlkit.exporting.format import Format
@@ -28,6 +31,7 @@ from mtlkit.exporting.refused import told
 from mtlkit.exporting.settings import quiet, refuse_old_torch, tracing
 from mtlkit.exporting.traced import traced
 from mtlkit.exporting.wanted import Wanted
+from mtlkit.feature import Shape, written
 from mtlkit.graph import Input
 from mtlkit.model import Model
 from mtlkit.writing import refuse_unwritable, whole
@@ -46,6 +50,7 @@ def export(
     tasks: Sequence[str] | None = None,
     predictions: bool = False,
     length: int | None = None,
+    table: TableFormat | ImageFormat | None = None,
 ) -> Path:
     """Write a model as a file that runs without mtlkit, in evaluation mode and single precision.
 
@@ -59,6 +64,8 @@ def export(
         tasks: only these, with the encoders and inputs that they need; all if left out.
         predictions: whether the outputs are those of `model.predict`, class probabilities and values, not raw ones.
         length: of each axis of any length (`null` in the spec), for what can be exported with a fixed one only.
+        table: what turned the training data into numbers: the `table` of a dataset, or of a run's folder what
+            `mtlkit.runfile.open_table` gives. The file tells it, and predicted numbers have the table's units.
 
     Returns:
         The path of the file. It is warned where the file takes no inputs as short as the model does.
@@ -75,10 +82,12 @@ def export(
     names = _names(model, tasks)
     inputs = [model.graph.inputs[name] for name in model.inputs_of(names)]
     _check_inputs(inputs, length)
+    if table is not None:
+        _check_table(inputs, table)
     refuse_old_torch()
     how.refuse_missing()
     refuse_unwritable(path)
-    wanted = Wanted.of(model, names, predictions=predictions, length=length)
+    wanted = Wanted.of(model, names, predictions=predictions, length=length, table=table)
     how.check(wanted)
     with quiet(), torch.device("cpu"):
         least = _write(wanted, how, path)
@@ -131,6 +140,20 @@ def _check_inputs(inputs: Sequence[Input], length: object) -> None:
         if len(inputs) > 1 and ('"' in one.name or "'" in one.name):
             message = "holds a quote, which torch can't write into a program. Rename the input"
             raise SpecError([Problem(f"inputs.{one.name}", message)], "the model to export")
+
+
+def _check_table(inputs: Sequence[Input], table: object) -> None:
+    """Refuse what is no table, and that of a model with other inputs."""
+    if not isinstance(table, TableFormat | ImageFormat):
+        raise _wrong("table", f"found {shown(table)}, expected the `table` of a dataset")
+    if len(inputs) != 1 or not _fits(table.shape, inputs[0].shape):
+        reads = ", ".join(written(one.shape) for one in inputs)
+        message = f"makes inputs {list(table.shape)}, the model reads {reads}. Give the table that it was trained on"
+        raise _wrong("table", message)
+
+
+def _fits(shape: Shape, declared: Shape) -> bool:
+    return len(shape) == len(declared) and all(n in (None, m) for n, m in zip(declared, shape, strict=True))
 
 
 def _names(model: Model, tasks: object) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ shortest(wanted, run, checks, "m.onnx")            # 1: sequences of any length 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,17 +28,29 @@ _FEW = 2
 
 @dataclass(frozen=True)
 class Check:
-    """Inputs by name, and what the model makes of them, by task."""
+    """Inputs by name, what the model makes of them, by task, and the mean of each task in the units of a table.
+
+    Such an answer is as large as it is far from the mean, which may be far above all differences.
+    """
 
     inputs: dict[str, Tensor]
     answers: dict[str, Tensor]
+    means: Mapping[str, float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(wanted: Wanted, inputs: dict[str, Tensor]) -> Check:
+        """The model's own answers to these inputs."""
+        return Check(inputs, wanted.answers(inputs), {task: units.mean for task, units in wanted.numbers.items()})
+
+    def size(self, task: str) -> float:
+        """Of a task's answers, the largest."""
+        return _largest(self.answers[task] - self.means.get(task, 0.0))
 
 
 def checks_of(wanted: Wanted) -> list[Check]:
     """The batches to check on, of other lengths than the model is traced with."""
     _, *lengths = wanted.lengths
-    batches = [wanted.examples(rows, length) for rows, length in zip(_ROWS, lengths, strict=True)]
-    return [Check(x, wanted.answers(x)) for x in batches]
+    return [Check.of(wanted, wanted.examples(*sizes)) for sizes in zip(_ROWS, lengths, strict=True)]
 
 
 def compare(checks: Sequence[Check], run: Run, path: str) -> None:
@@ -63,7 +75,7 @@ def shortest(wanted: Wanted, run: Run, checks: Sequence[Check], path: str) -> in
     for length in range(1, wanted.lengths[0]) if wanted.has_free_length else ():
         x = wanted.examples(_FEW, length)
         try:
-            check = Check(x, wanted.answers(x))
+            check = Check.of(wanted, x)
         except Exception:  # noqa: BLE001  # whatever parts raise of inputs that are too short for them
             continue
         try:
@@ -81,7 +93,7 @@ def _compare(check: Check, found: Mapping[str, Tensor], checks: Sequence[Check],
     for task, expected in check.answers.items():
         mine = found[task]
         # In all of the checks: the few outputs of one may happen to lie near zero, where rounding is all there is.
-        size = max(_largest(one.answers[task]) for one in checks)
+        size = max(one.size(task) for one in checks)
         if mine.shape != expected.shape:
             what = f"has the shape {list(mine.shape)}, not {list(expected.shape)}"
         elif (far := distance(mine, expected, size)) > TOLERANCE:

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from mtlkit.errors import Problem, SpecError
 from mtlkit.exporting.format import Format, Run
+from mtlkit.exporting.noted import KEY, note
 from mtlkit.exporting.onnx_more import translations
 from mtlkit.exporting.wanted import Wanted
 
@@ -37,6 +38,7 @@ def write(program: ExportedProgram, wanted: Wanted, path: Path) -> None:
         raise _wrong("(the model)", f"has {size / 2**30:.1f} GiB of weights; ONNX files end at 2 GiB. Export to pt2")
     made: Any = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=translations())
     _name(made, wanted)
+    made.model.metadata_props[KEY] = note(wanted)
     made.save(path, external_data=False)
 
 
@@ -56,8 +58,12 @@ def _name(made: Any, wanted: Wanted) -> None:
             symbol = value.shape[axis].value
             lengths = len({*axes.values()} - {"batch"})
             axes.setdefault(symbol, "batch" if axis == 0 else f"length_{lengths + 1}" if lengths else "length")
-    if hasattr(made, "rename_axes"):  # older torch leaves them as s0, s1
+    if hasattr(made, "rename_axes"):
         made.rename_axes(axes)
+    else:  # torch 2.8, which has it under another name
+        from torch.onnx._internal.exporter import _ir_passes
+
+        _ir_passes.rename_axis(made.model, axes)  # type: ignore[arg-type]  # of newer torch, which is not run here
 
 
 def read(wanted: Wanted, path: Path) -> Run:

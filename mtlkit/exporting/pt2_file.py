@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from mtlkit.exporting.format import Format, Run
+from mtlkit.exporting.noted import KEY, note
 from mtlkit.exporting.traced import argument
 from mtlkit.exporting.wanted import Wanted
 
@@ -22,11 +23,11 @@ _NOTES = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn", "from
 
 def write(program: ExportedProgram, wanted: Wanted, path: Path) -> None:
     for node in program.graph.nodes:
-        for note in _NOTES:
-            node.meta.pop(note, None)
+        for name in _NOTES:
+            node.meta.pop(name, None)
     # An open file, since torch wants names of its own to end in .pt2.
     with path.open("wb") as file:
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files={KEY: note(wanted)})
 
 
 def read(wanted: Wanted, path: Path) -> Run:

@@ -27,12 +27,11 @@ class Program(nn.Module):
 
     def __init__(self, wanted: Wanted) -> None:
         super().__init__()
-        self.model = wanted.model
-        self.names, self.tasks, self.predictions = wanted.inputs, wanted.tasks, wanted.predictions
+        self.model = wanted.model  # whose parameters are the program's
+        self.wanted = wanted
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        given = {self.names[0]: x} if isinstance(x, Tensor) else x
-        return self.model.predict(given, self.tasks) if self.predictions else self.model(given, self.tasks)
+        return self.wanted.outputs({self.wanted.inputs[0]: x} if isinstance(x, Tensor) else x)
 
 
 def argument(x: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:

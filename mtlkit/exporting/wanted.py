@@ -1,6 +1,6 @@
 """What is to be in the file: some tasks of a copy of a model, in evaluation mode, on the CPU.
 
-wanted = Wanted.of(model, ("digit",), predictions=True, length=None)
+wanted = Wanted.of(model, ("digit",), predictions=True, length=None, table=None)
 x = wanted.examples(rows=3, length=128)        # {"input": [3, 1, 28, 28]}
 wanted.answers(x)                              # {"digit": [3, 10]}
 """
@@ -8,11 +8,14 @@ wanted.answers(x)                              # {"digit": [3, 10]}
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mtlkit.data import Format
+from mtlkit.data.target import NumberTarget, Target
 from mtlkit.feature import PROBE
 from mtlkit.inputs import Ids
 from mtlkit.model import Model
@@ -34,25 +37,44 @@ class Wanted:
         tasks: of it.
         predictions: whether outputs are predictions.
         length: of axes that have any in the spec; None for any.
+        table: how its inputs were made, and what its outputs mean; None where that is not known.
     """
 
     model: Model
     tasks: tuple[str, ...]
     predictions: bool
     length: int | None
+    table: Format | None = None
 
     @staticmethod
-    def of(model: Model, tasks: tuple[str, ...], *, predictions: bool, length: int | None) -> Wanted:
+    def of(
+        model: Model, tasks: tuple[str, ...], *, predictions: bool, length: int | None, table: Format | None
+    ) -> Wanted:
         """Some tasks of a copy of `model`."""
         # Copies on the CPU at once: its device may have no room for a second model.
         tensors = {id(t): _on_cpu(t) for t in (*model.parameters(), *model.buffers()) if not t.is_cpu}
         own = copy.deepcopy(model, tensors).to("cpu", torch.float32).eval().requires_grad_(False)
-        return Wanted(own, tasks, predictions, length)
+        return Wanted(own, tasks, predictions, length, table)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs that the tasks need."""
         return self.model.inputs_of(self.tasks)
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What the table knows of the tasks, but of those that the model has with other outputs: what are they?"""
+        known = {} if self.table is None else self.table.targets
+        tasks = self.model.graph.tasks
+        return {
+            task: known[task] for task in self.tasks if task in known and known[task].outputs == tasks[task].outputs
+        }
+
+    @property
+    def numbers(self) -> dict[str, NumberTarget]:
+        """The tasks whose outputs are in the units of the table, and these units."""
+        targets = self.targets if self.predictions else {}
+        return {task: target for task, target in targets.items() if isinstance(target, NumberTarget)}
 
     def free_axes(self, name: str) -> tuple[int, ...]:
         """The axes of an input's batch that may have any length in the file, the rows among them."""
@@ -87,10 +109,18 @@ class Wanted:
                 made[name] = torch.randn(sizes, generator=generator, dtype=torch.float32)
         return made
 
-    def answers(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the model makes of inputs by name, by task."""
+    def outputs(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the file is to make of inputs by name, by task."""
+        if not self.predictions:
+            return self.model(x, self.tasks)
+        numbers = self.numbers
+        found = self.model.predict(x, self.tasks)
+        return {task: numbers[task].in_units(y) if task in numbers else y for task, y in found.items()}
+
+    def answers(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same, of which nothing is noted for gradients and no one's random state is drawn from."""
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return self.model.predict(x, self.tasks) if self.predictions else self.model(x, self.tasks)
+            return self.outputs(x)
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:

@@ -283,3 +283,55 @@ def test_a_slip_in_a_column_of_numbers_does_not_make_it_text(save) -> None:
     with pytest.raises(DataError, match=r"column 'row', row 4 below the header: found '\?', expected a number"):
         csv(path=save(table), tasks=TASKS)
     assert csv(path=save(table), tasks=TASKS, inputs={"row": "category"}).inputs
+
+
+@pytest.fixture
+def european(tmp_path):
+    """A table as spreadsheets write it in much of Europe."""
+
+    def write(frame, name: str = "a.csv") -> str:
+        frame.to_csv(tmp_path / name, sep=";", decimal=",", index=False)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_decimal_commas_are_read_and_written(save, european, tmp_path):
+    """The oracle is the same table with decimal points."""
+    points = csv(path=save(frame()), tasks=TASKS)
+    commas = csv(path=european(frame()), tasks=TASKS, separator=";", decimal=",")
+    assert commas.table.inputs == points.table.inputs and torch.equal(commas.train[0], points.train[0])
+    kept = TableFormat.from_json(json.loads(json.dumps(commas.table.to_json())))
+    source = european(frame(9).drop(columns=[*TASKS]), "new.csv")
+    assert torch.equal(kept.read(source), points.table.read(save(frame(9))))
+    kept.write(str(tmp_path / "out.csv"), right_answers(commas, 9), source)
+    out = pandas.read_csv(tmp_path / "out.csv", sep=";", decimal=",")
+    assert np.allclose(out["price"], frame(9)["price"]) and np.allclose(out["row"], frame(9)["row"])
+    frame(9).to_csv(tmp_path / "points.csv", sep=";", index=False)
+    with pytest.raises(DataError, match="found '0.0', .* a decimal comma .*, as the table of training has them"):
+        kept.read(str(tmp_path / "points.csv"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "decimal", "remedy"),
+    [
+        (["3,5", "3", "4,25"], ".", 'a decimal point .* set decimal = "," if a CSV file has them so, or set another'),
+        (["1,234", "2,345.5"], ".", "a decimal point and without separators of thousands"),
+        (["3.5", "3"], ",", 'a decimal comma .* set decimal = "."'),
+        (["1.234,5", "2.345,5"], ",", "a decimal comma and without separators of thousands"),
+    ],
+)
+def test_numbers_that_are_written_otherwise_are_no_categories(european, cells, decimal, remedy):
+    path = european(frame()[["visits", "species"]].assign(width=np.array(cells)[np.arange(N) % len(cells)]))
+    how = {"path": path, "tasks": {"species": "class"}, "separator": ";", "decimal": decimal}
+    with pytest.raises(
+        DataError, match=rf"column 'width', row \d below the header: found '\d.*', expected .* {remedy}"
+    ):
+        csv(**how)
+    assert csv(**how, inputs={"width": "category"}).inputs["x"]["shape"] == [len(cells)]
+
+
+def test_dates_versions_and_lists_stay_categories(save):
+    for cells in ("12.11.2024", "1.2.3", "1,2,3"):
+        table = frame().assign(width=np.array([cells, "other"])[np.arange(N) % 2])
+        assert csv(path=save(table), tasks=TASKS).inputs["x"]["shape"] == [6]

@@ -83,7 +83,7 @@ def test_from_which_length_on_a_file_works_is_told(tmp_path: Path, files: Any) -
     with pytest.warns(UserWarning, match=r"m.pt2: takes axes of any length from 5 on, where the model takes shorter"):
         files.exported(model, tmp_path / "m.pt2")
     files.same(tmp_path / "m.pt2", model, {"input": torch.randn(2, 5, 3)})
-    with pytest.raises(Exception, match="Guard failed"):
+    with pytest.raises(Exception, match="Guard failed|to be >= 5"):  # as torch has it, newer and older
         files.run(tmp_path / "m.pt2", {"input": torch.randn(2, 4, 3)}, ["a"])
 
 

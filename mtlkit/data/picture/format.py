@@ -59,6 +59,11 @@ class ImageFormat:
         if len(self.scales) != self.form.channels:
             raise ValueError(f"found the scales of {len(self.scales)} channels, expected {self.form.channels}")
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H and W of what a model reads."""
+        return self.form.shape
+
     def parts(self, source: str) -> Iterator[Tensor]:
         """The images below a folder, or the one in a file, as float32 [N, C, H, W], some of them at a time.
 

@@ -1,6 +1,6 @@
 """The labels of images, as a table with a column of their paths: from a file, or from the folders that they lie in.
 
-labels_of_file("photos", "labels.csv", "path", ",")      # the rows of labels.csv, each of an image in photos
+labels_of_file("photos", "labels.csv", "path")           # the rows of labels.csv, each of an image in photos
 labels_of_folders("photos", "class")                     # photos/cat/1.jpg has the label "cat"
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import posixpath
 import warnings
+from dataclasses import replace
 from typing import Any
 
 from mtlkit.data.extra import bench_extra
 from mtlkit.data.frame import Table, read_table
+from mtlkit.data.numeral import Decimal
 from mtlkit.data.picture.folder import find_images
 from mtlkit.data.split import PARTS
 from mtlkit.errors import DataError, nearest, shown
@@ -27,7 +29,7 @@ _PARTS = {**{part: part for part in PARTS}, "val": "valid", "validation": "valid
 _SEARCHED = 5_000
 
 
-def labels_of_file(folder: str, labels: str, column: str, separator: str) -> Table:
+def labels_of_file(folder: str, labels: str, column: str, separator: str = ",", decimal: Decimal = ".") -> Table:
     """The table of labels, whose column of paths holds the names of images below `folder`.
 
     Images that no row names are left out, with a warning.
@@ -35,7 +37,7 @@ def labels_of_file(folder: str, labels: str, column: str, separator: str) -> Tab
     Raises:
         DataError: a file or the column is missing, or a row names no image, or one that another row names.
     """
-    table, images = read_table(labels, separator), find_images(folder)
+    table, images = read_table(labels, separator, decimal), find_images(folder)
     known = set(images)
     _refuse_other_column(table, column, known)
     names = [_plain(cell) for cell in table.column(column)]
@@ -61,7 +63,7 @@ def labels_of_file(folder: str, labels: str, column: str, separator: str) -> Tab
             f"the first {shown(first)}",
             stacklevel=3,
         )
-    return Table(labels, table.frame.assign(**{column: names}))
+    return replace(table, frame=table.frame.assign(**{column: names}))
 
 
 def labels_of_folders(folder: str, task: str) -> Table:

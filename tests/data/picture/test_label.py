@@ -100,3 +100,9 @@ def test_a_column_of_paths_of_another_name_is_named(photos):
         DataError, match="no column 'file', but 'path' holds paths of images. Set path_column = \"path\""
     ):
         labels_of_file(folder, f"{folder}/../labels.csv", "file", ",")
+
+
+def test_numbers_with_decimal_commas_are_read_as_in_other_tables(photos):
+    folder = photos(["a.png"], ['a.png,"3,5"'])
+    table = labels_of_file(folder, f"{folder}/../labels.csv", "path", decimal=",")
+    assert table.numbers("kind").tolist() == [3.5]
