@@ -42,6 +42,7 @@ from mtlkit.spec import Spec
 from mtlkit.train import History, Trainer
 from mtlkit.train.checkpoint.checkpoints import FOLDER as CHECKPOINTS
 from mtlkit.train.checkpoint.checkpoints import Checkpoints
+from mtlkit.train.evaluation import Scores
 from mtlkit.train.trainer import check_settings
 
 RUN, TABLE = "run.json", "table.json"
@@ -165,11 +166,15 @@ class _ForTasks(Dataset[Any]):
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run gave: the trained model in its trainer, the history, and the scores on the test data, if any."""
+    """What a run gave: the trained model in its trainer, the history, and the scores on the test data, if any.
+
+    `constant` are those of the best constant prediction (see `Trainer.evaluate_constant`).
+    """
 
     trainer: Trainer
     history: History
-    test: dict[str, dict[str, float]] | None
+    test: Scores | None
+    constant: Scores | None
 
 
 def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume: bool = False) -> Finished:
@@ -220,8 +225,11 @@ def train(path: str | Path, out: str | Path, *, overwrite: bool = False, resume:
         # What an earlier run left there belongs to no model.
         with contextlib.suppress(OSError):
             (folder / TABLE).unlink(missing_ok=True)
-    test = None if data.test is None else trainer.evaluate(for_tasks(data.test, tasks))
-    return Finished(trainer, history, test)
+    if data.test is None:
+        return Finished(trainer, history, None, None)
+    test = for_tasks(data.test, tasks)
+    constant = trainer.evaluate_constant(for_tasks(data.train, tasks), test)
+    return Finished(trainer, history, trainer.evaluate(test), constant)
 
 
 def seeded_model(spec: Spec, train: Mapping[str, Any]) -> Model:

@@ -9,7 +9,7 @@ import typer
 
 from mtlkit.cli import console
 from mtlkit.cli.given import Folder, checked, read_from
-from mtlkit.cli.scores import print_scores
+from mtlkit.cli.scores import print_scores, warn_of_not_better
 from mtlkit.errors import DataError
 
 
@@ -23,20 +23,25 @@ def evaluate(
 
     with read_from(folder):
         kept = runfile.open_run(checked(folder))
-        scores = kept.trainer.evaluate(_examples(kept, split))
+        train, examples = _examples(kept, split)
+        scores, constant = kept.trainer.evaluate(examples), kept.trainer.evaluate_constant(train, examples)
     if as_json and console.first:
         finite = {t: {k: v if v == v else None for k, v in s.items()} for t, s in scores.items()}
         typer.echo(json.dumps(finite, indent=1, ensure_ascii=False))
     elif not as_json:
-        print_scores(scores, f"{split} data")
+        print_scores(scores, constant, f"{split} data")
+    warn_of_not_better(kept.trainer.model, scores, constant)
 
 
-def _examples(kept: Any, split: str) -> Any:
+def _examples(kept: Any, split: str) -> tuple[Any, Any]:
+    """The training data, and those of a split."""
     from mtlkit.runfile import for_tasks
 
     if split not in ("train", "valid", "test"):
         raise typer.BadParameter(f"found split {split!r}, expected train, valid or test")
-    examples = getattr(kept.run.load_data(), split)
+    data = kept.run.load_data()
+    examples = getattr(data, split)
     if examples is None:
         raise DataError(f"the dataset {kept.run.data['type']!r} has no {split} data here")
-    return for_tasks(examples, kept.trainer.model.tasks)
+    tasks = kept.trainer.model.tasks
+    return for_tasks(data.train, tasks), for_tasks(examples, tasks)

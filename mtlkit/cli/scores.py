@@ -1,18 +1,53 @@
-"""The table of scores that `train` and `evaluate` print."""
+"""The scores that `train` and `evaluate` print, beside those of the best constant prediction."""
 
 from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from mtlkit.cli import console
+from mtlkit.errors import printable
+
+if TYPE_CHECKING:
+    from mtlkit.model import Model
+    from mtlkit.train.evaluation import Scores
+
+# Of a thousand tasks, as many as a warning names.
+_LISTED = 10
 
 
-def print_scores(scores: dict[str, dict[str, float]], what: str) -> None:
+def print_scores(scores: Scores, constant: Scores, what: str) -> None:
+    """Print a table with two rows a task."""
     names = list(dict.fromkeys(name for task in scores.values() for name in task))
     table = Table("task", *names, title=what, box=None, pad_edge=False, header_style="bold", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for task, values in scores.items():
-        table.add_row(escape(task), *(f"{values[name]:.4f}" if name in values else "" for name in names))
+        table.add_row(escape(task), *_cells(values, names))
+        table.add_row("  constant", *_cells(constant[task], names), style="dim")
     console.out.print(table)
+    told = "constant: the same prediction for every example, the best for the training labels"
+    console.out.print(told, style="dim", highlight=False)
+
+
+def warn_of_not_better(model: Model, scores: Scores, constant: Scores) -> None:
+    """Warn of tasks in which the model is not better than a constant prediction."""
+    from mtlkit.train.constant import not_better
+
+    found = not_better(model, scores, constant)
+    if not found or not console.first:
+        return
+    words = [f"{printable(task)} ({', '.join(names)})" for task, names in found.items()]
+    more = [f"{len(words) - _LISTED:,} more tasks"] * (len(words) > _LISTED)
+    warnings.warn(
+        f"not better than a constant prediction: {', '.join([*words[:_LISTED], *more])}. Train longer or with another "
+        "learning rate, and look whether the inputs tell anything of it",
+        stacklevel=2,
+    )
+
+
+def _cells(values: dict[str, float], names: list[str]) -> list[str]:
+    return [f"{values[name]:.4f}" if name in values else "" for name in names]

@@ -9,7 +9,7 @@ import typer
 
 from mtlkit.cli import console
 from mtlkit.cli.given import File, read_from
-from mtlkit.cli.scores import print_scores
+from mtlkit.cli.scores import print_scores, warn_of_not_better
 
 
 def train(
@@ -28,7 +28,8 @@ def train(
     folder = out or Path("runs") / file.stem
     with read_from(file):
         finished = runfile.train(file, folder, overwrite=overwrite, resume=resume)
-    if finished.test is not None:
-        print_scores(finished.test, "test data")
+    if finished.test is not None and finished.constant is not None:
+        print_scores(finished.test, finished.constant, "test data")
+        warn_of_not_better(finished.trainer.model, finished.test, finished.constant)
     console.out.print(f"kept in {folder}", highlight=False, markup=False)
     finished.trainer.processes.end()

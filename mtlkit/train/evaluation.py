@@ -73,11 +73,11 @@ def tally(
                     target = batch.targets[task].to(device)
                     tallies[task].add(output.float(), target, task in batch.complete)
     if processes is not None:
-        _add_up(tallies, processes)
+        add_up(tallies, processes)
     return tallies
 
 
-def _add_up(tallies: dict[str, Tally], processes: Processes) -> None:
+def add_up(tallies: dict[str, Tally], processes: Processes) -> None:
     """Make what one process has found what all have found."""
     found = [*tallies.values()]
     totals = torch.stack([one.total.double() for one in found])
@@ -94,12 +94,8 @@ class Tally:
     """One task's loss and metrics so far."""
 
     def __init__(self, model: Model, task: str, device: torch.device) -> None:
-        declared = model.graph.tasks[task]
         self.task, self.loss = task, model.loss(task)
-        problem = getattr(self.loss, "problem", "regression")
-        self.metrics = {
-            part["type"]: make(metrics, part, problem, declared.outputs).to(device) for part in declared.metrics
-        }
+        self.metrics = {name: metric.to(device) for name, metric in _metrics(model, task).items()}
         self.total = torch.zeros((), device=device)
         self.labels = 0.0
         self.processes: Processes | None = None
@@ -129,6 +125,17 @@ class Tally:
             "loss": self.mean_loss,
             **{name: _computed(metric, self.processes) for name, metric in self.metrics.items()},
         }
+
+
+def higher_is_better(model: Model, task: str) -> dict[str, bool | None]:
+    """Of a task's loss and metrics, whether higher is better; None where nobody knows."""
+    found = {name: getattr(metric, "higher_is_better", None) for name, metric in _metrics(model, task).items()}
+    return {"loss": False, **found}
+
+
+def _metrics(model: Model, task: str) -> dict[str, Any]:
+    declared, problem = model.graph.tasks[task], getattr(model.loss(task), "problem", "regression")
+    return {part["type"]: make(metrics, part, problem, declared.outputs) for part in declared.metrics}
 
 
 def _computed(metric: Any, processes: Processes | None = None) -> float:

@@ -3,6 +3,7 @@
     trainer = mtlkit.Trainer(model, epochs=10, optimizer={"type": "adamw", "lr": 3e-4}, patience=3)
     history = trainer.fit((x, {"digit": y}), valid=(x_valid, {"digit": y_valid}))
     trainer.evaluate((x_test, {"digit": y_test}))      # {"digit": {"loss": 0.21, "accuracy": 0.93}}
+    trainer.evaluate_constant(train, test)             # what the same prediction for every example scores
     trainer.predict(x_test)                            # {"digit": [N, 10]}: probabilities
 
 Devices, precision and processes go through Hugging Face Accelerate. In several processes, as torchrun starts them, all
@@ -30,6 +31,7 @@ from mtlkit.train.batches.examples import batches
 from mtlkit.train.batches.loaders import dead_workers_told
 from mtlkit.train.batches.own import OneByOne, is_own
 from mtlkit.train.compiled import Asked, Compiled, mode
+from mtlkit.train.constant import constant_outputs, evaluate_constant
 from mtlkit.train.course import Course
 from mtlkit.train.evaluation import Scores, evaluate
 from mtlkit.train.fittings import bring, checked_callback, made_accelerator, made_balancer, refuse_other_models
@@ -203,6 +205,23 @@ class Trainer:
         bring(self.model, self.accelerator.device)
         with dead_workers_told():
             return evaluate(self.model, self._batches(data), self.accelerator.device, self._autocast, self._apart)
+
+    def evaluate_constant(self, train: Any, data: Any) -> Scores:
+        """What `evaluate` gives for the best constant prediction: a model that is no better has learned nothing.
+
+        That of a task is the same output for every example, with the lowest loss over the training labels: the classes'
+        frequencies, the mean, the median (scikit-learn's dummy estimators, for any loss). The model is not run. Of a
+        Dataset or a loader all examples are read for their labels. NaN, and a warning, for a task that has none.
+
+        Args:
+            train: as for `fit`; its labels decide what is predicted.
+            data: as for `evaluate`.
+        """
+        bring(self.model, self.accelerator.device)
+        with dead_workers_told():
+            outputs = constant_outputs(self.model, self._batches(train), self.accelerator.device, self._apart)
+            batches = self._batches(data)
+            return evaluate_constant(self.model, outputs, batches, self.accelerator.device, self._apart)
 
     def predict(self, x: Any) -> dict[str, Tensor]:
         """What people read, by task, on the CPU: class probabilities, rates, values.
