@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from mtlkit.bench.board import Board
+from mtlkit.bench.constant import constant_scores
 from mtlkit.bench.examples import PARTS, digest, labelled, length
 from mtlkit.bench.job import Job
 from mtlkit.bench.kept import FOLDER, Kept, Setting
@@ -117,6 +118,7 @@ class _Bench:
     def run(self) -> Result:
         """Do what was not done before, and write all of it."""
         self._tell_of_others()
+        self.result.constant = constant_scores(self.plan)
         if trials := self.plan.trials():
             self._do(trials)
             self.plan = self.plan.tuned(self.searched)

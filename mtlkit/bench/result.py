@@ -142,6 +142,7 @@ class Result:
         conflicts: by the variant whose tasks' gradients were watched.
         unwatched: why the run failed in which they should have been, by the variant.
         labels: by task, how many examples of each part have a label of it; None where that is not known.
+        constant: what the best constant prediction scores on test data, by task and metric; empty where it is unknown.
     """
 
     file: dict[str, Any]
@@ -153,6 +154,7 @@ class Result:
     conflicts: dict[str, Conflicts] = field(default_factory=dict)
     unwatched: dict[str, str] = field(default_factory=dict)
     labels: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    constant: dict[str, dict[str, float]] = field(default_factory=dict)
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: dict[str, str] = field(default_factory=versions)
     machine: dict[str, Any] = field(default_factory=machine)
@@ -194,6 +196,11 @@ class Result:
             if run.test is not None and task in run.test
         }
 
+    def constant_of(self, task: str) -> float | None:
+        """The main figure of a task of the best constant prediction; None where it is unknown or undefined."""
+        value = self.constant.get(task, {}).get(self.measures[task].metric, math.nan)
+        return value if math.isfinite(value) else None
+
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data; a figure that is undefined is None."""
         return _without_nan({"format": _FORMAT, "rule": RULE, **asdict(self)})
@@ -225,6 +232,7 @@ class Result:
             found["variants"] = {name: Variant(**one) for name, one in found["variants"].items()}
             found["runs"] = [Run.of(one) for one in found["runs"]]
             found["conflicts"] = {name: Conflicts(**one) for name, one in found["conflicts"].items()}
+            found["constant"] = _with_nan(found.get("constant", {}))
             return Result(**found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: is no {RESULTS} that this mtlkit wrote: {error}") from error

@@ -4,6 +4,7 @@
     trunk  sharing    accuracy ↑        mae ↓         Δm %  parameters  ms a step
     cnn    single  0.912 ± 0.020  0.41 ± 0.03          0.0      88,112       1.31
     cnn    hard    0.934 ± 0.011  0.33 ± 0.04  +10.9 ± 3.1      44,549       0.62
+    constant               0.112         0.81
 
 Arrows say which direction is better. Trunk, sharing and balancer have a column where they vary.
 """
@@ -16,14 +17,14 @@ from rich.text import Text
 
 from mtlkit.bench.findings import Findings, Row
 from mtlkit.bench.result import Result, Run, Variant
-from mtlkit.bench.wording import ABSENT, arrow, counted, estimated, short, title_of_run
+from mtlkit.bench.wording import ABSENT, arrow, counted, estimated, figure, short, title_of_run
 from mtlkit.errors import printable
 
 # Letters at most: of a name, of a task's title and of its column with its margin, of the gain, of costs and runs.
 _NAME, _TITLE, _TASK_COLUMN, _GAIN_COLUMN, _OTHER_COLUMNS = 24, 15, 17, 15, 28
 # Figures of one run on a line.
 _MAX_FIGURES = 6
-_ALONE = "single"
+_ALONE, _CONSTANT = "single", "constant"
 
 
 def print_table(result: Result, console: Console) -> None:
@@ -33,11 +34,13 @@ def print_table(result: Result, console: Console) -> None:
         MtlkitError: scipy, of the extra `bench`, is not installed.
     """
     found, axes = Findings.of(result), _axes(result)
-    names = sum(2 + max(len(_named(row.variant, axis)) for row in found.rows) for axis in axes)
+    rows = [[_named(row.variant, axis) for axis in axes] for row in found.rows]
+    rows += [[_CONSTANT, *[""] * (len(axes) - 1)]] * bool(result.constant)
+    names = sum(2 + max(map(len, column)) for column in zip(*rows, strict=True))
     room = console.width - names - _OTHER_COLUMNS - _GAIN_COLUMN * found.has_baselines
     tasks = list(result.measures)[: max(room // _TASK_COLUMN, 1)]
     console.print()
-    console.print(_table(found, axes, tasks))
+    console.print(_table(found, axes, rows, tasks))
     for run in result.failed:
         console.print(Text(f"{title_of_run(run)} failed: {printable(run.failed or '')}"), soft_wrap=True)
     console.print(_legend(found, len(result.measures) - len(tasks)), highlight=False)
@@ -72,7 +75,7 @@ def _named(variant: Variant, axis: str) -> str:
     return short(printable(name), _NAME) if name is not None else _ALONE if axis == "sharing" else ABSENT
 
 
-def _table(found: Findings, axes: list[str], tasks: list[str]) -> Table:
+def _table(found: Findings, axes: list[str], rows: list[list[str]], tasks: list[str]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for axis in axes:
         table.add_column("variant" if axis == "name" else axis, no_wrap=True)
@@ -84,9 +87,11 @@ def _table(found: Findings, axes: list[str], tasks: list[str]) -> Table:
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     decimals = {task: found.decimals(task) for task in tasks}
-    for row in found.rows:
-        cells = [_named(row.variant, axis) for axis in axes] + _figures(found, row, decimals)
-        table.add_row(*map(Text, cells))
+    figures = [_figures(found, row, decimals) for row in found.rows]
+    constant = [figure(found.result.constant_of(task), places) for task, places in decimals.items()]
+    figures += [[*constant, *[""] * len(titles)]] * bool(found.result.constant)
+    for names, cells in zip(rows, figures, strict=True):
+        table.add_row(*map(Text, [*names, *cells]))
     return table
 
 
@@ -118,4 +123,6 @@ def _legend(found: Findings, more: int) -> str:
     words = f"Test data, {over}; the epoch of each run was chosen on validation data."
     if found.has_baselines:
         words += " Δm: mean relative gain over each task alone with the same trunk."
+    if found.result.constant:
+        words += " constant: the same prediction for every example, the best for the training labels."
     return words + (f" results.json has {counted(more, 'more task')}." if more > 0 else "")

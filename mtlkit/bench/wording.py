@@ -18,6 +18,8 @@ from mtlkit.errors import printable
 ABSENT = "–"
 _MAX_DECIMALS = 6
 _HUGE = 1e7
+CONSTANT = "constant prediction"
+"""What stands in place of a variant's name."""
 MOST_NAMES = 4
 """Of more, a sentence counts the rest."""
 

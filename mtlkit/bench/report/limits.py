@@ -35,6 +35,9 @@ def limits_of(found: Findings) -> Iterator[str]:
     left_out = [task for task, measure in result.measures.items() if measure.higher_is_better is None]
     if left_out:
         yield f"Left out of gains and ranks, since nobody knows which direction is better: {some(left_out)}."
+    without = [task for task in result.measures if result.constant and result.constant_of(task) is None]
+    if without:
+        yield f"There is no constant prediction to compare with in {some(without)}."
     unknown = [row for row in found.rows if row.gain.why and row.finished and not row.variant.is_baseline]
     if unknown and found.has_baselines:
         yield f"Δm is undefined for {some([row.variant.name for row in unknown])}: {unknown[0].gain.why}."

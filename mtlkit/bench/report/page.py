@@ -25,7 +25,7 @@ from mtlkit.bench.report.strips import FEW_TASKS, Strip, strips
 from mtlkit.bench.report.styles import QUIET, styles_of
 from mtlkit.bench.report.table import columns_of, legend_of, table_of
 from mtlkit.bench.report.tradeoff import plots, quality_name, quality_note
-from mtlkit.bench.wording import arrow, counted, short
+from mtlkit.bench.wording import CONSTANT, arrow, counted, short
 from mtlkit.data.extra import bench_extra
 from mtlkit.errors import printable
 
@@ -72,6 +72,7 @@ def page_of(found: Findings, answer: Answer) -> str:
             compared=compared,
             compared_note=NOTE,
             strips=[*_strips(found)],
+            constant=CONSTANT if result.constant else "",
             strip_width=15 if len(result.measures) <= FEW_TASKS else 10,
             name_width=3 + 0.5 * min(_SHORT, max(map(len, result.variants), default=0)),
             name_letters=_SHORT,
@@ -137,6 +138,7 @@ class _Strips:
     of: str
     ticks: tuple[Tick, ...]
     of_variant: dict[str, Strip]
+    constant: Strip | None
 
 
 def _strips(found: Findings) -> Iterator[list[_Strips]]:

@@ -1,6 +1,6 @@
 """The geometry of the strips: a task's scores of each variant on one line, seeds, mean and interval.
 
-ticks, strip_of = strips(found, "left")
+ticks, strip_of, constant = strips(found, "left")
 strip_of["cnn/hard/sum"].mean      # 43.2: per cent of the strip's width, however wide it is drawn
 """
 
@@ -22,7 +22,8 @@ FEW_TASKS = 3
 class Strip:
     """A variant's scores of one task, as places in per cent of the strip's width.
 
-    `mean` is None where it is unknown, `low` and `high` where there is no interval, `alone` where there is no baseline.
+    `mean` is None where it is unknown, `low` and `high` where there is no interval, `alone` where there is no baseline,
+    and `constant`, what a constant prediction scores, where that is unknown or outside of the strip.
     `beyond` is "‹" or "›" with the mean where that is outside of the strip. `cut` holds "‹" and "›" where an end of the
     interval or a seed is, of which the title tells.
     """
@@ -32,26 +33,27 @@ class Strip:
     high: float | None
     seeds: list[float]
     alone: float | None
+    constant: float | None
     beyond: str
     cut: str
     title: str
 
 
-def strips(found: Findings, task: str) -> tuple[tuple[Tick, ...], dict[str, Strip]]:
-    """The ticks of a task's strips, and the strip of each variant."""
+def strips(found: Findings, task: str) -> tuple[tuple[Tick, ...], dict[str, Strip], Strip | None]:
+    """The ticks of a task's strips, the strip of each variant, and that of the constant prediction, if it is known."""
     cells = {row.variant.name: row.tasks[task] for row in found.rows}
     values = [value for cell in cells.values() for value in cell.by_seed.values() if math.isfinite(value)]
     if not values:
-        return (), {name: Strip(None, None, None, [], None, "", "", "no figure") for name in cells}
+        return (), {name: Strip(None, None, None, [], None, None, "", "", "no figure") for name in cells}, None
     ticks = 3 if len(found.result.measures) <= FEW_TASKS else 2
     axis = _strip_axis(values, [cell for cell in cells.values() if math.isfinite(cell.estimate.mean)], ticks)
     decimals = found.decimals(task)
-    drawn = {}
+    constant, drawn = found.result.constant_of(task), {}
     for name, cell in cells.items():
         alone = found.result.baseline_of(name)
         base = math.nan if alone is None or alone == name else cells[alone].estimate.mean
-        drawn[name] = _strip(cell, axis, decimals, base)
-    return axis.ticks, drawn
+        drawn[name] = _strip(cell, axis, decimals, base, constant)
+    return axis.ticks, drawn, None if constant is None else _constant(constant, axis, decimals)
 
 
 def _strip_axis(values: Sequence[float], cells: Sequence[Cell], ticks: int) -> Axis:
@@ -63,22 +65,36 @@ def _strip_axis(values: Sequence[float], cells: Sequence[Cell], ticks: int) -> A
     return Axis.of([min([seeds.low, *ends]), max([seeds.high, *ends])], ticks, pad=0.08)
 
 
-def _strip(cell: Cell, axis: Axis, decimals: int, alone: float) -> Strip:
+def _strip(cell: Cell, axis: Axis, decimals: int, alone: float, constant: float | None) -> Strip:
     def place(value: float) -> float:
-        return 100 * min(max(axis.at(value), 0.015), 0.985)
+        return _place(value, axis)
 
     base = place(alone) if math.isfinite(alone) and axis.within(alone) else None
+    line = None if constant is None or not axis.within(constant) else place(constant)
     title = estimated(cell.estimate, decimals) + (f", alone {figure(alone, decimals)}" if math.isfinite(alone) else "")
     known = [value for value in cell.by_seed.values() if math.isfinite(value)]
     seeds = [place(value) for value in known if axis.within(value)]
     mean, half = cell.estimate.mean, cell.estimate.half
     if not math.isfinite(mean):
-        return Strip(None, None, None, seeds, base, "", "", title if cell.by_seed else ABSENT)
+        return Strip(None, None, None, seeds, base, line, "", "", title if cell.by_seed else ABSENT)
     ends = [] if half is None else [mean - half, mean + half]
     cut = "‹" * (min([*known, *ends]) < axis.low) + "›" * (max([*known, *ends]) > axis.high)
     if cut:
         title += f", seeds from {figure(min(known), decimals)} to {figure(max(known), decimals)}"
-    text = figure(mean, decimals)
-    beyond = "" if axis.within(mean) else f"‹ {text}" if mean < axis.low else f"{text} ›"
     low, high = map(place, ends) if ends else (None, None)
-    return Strip(place(mean), low, high, seeds, base, beyond, cut, title)
+    return Strip(place(mean), low, high, seeds, base, line, _beyond(mean, axis, decimals), cut, title)
+
+
+def _constant(value: float, axis: Axis, decimals: int) -> Strip:
+    beyond, text = _beyond(value, axis, decimals), figure(value, decimals)
+    return Strip(_place(value, axis), None, None, [], None, None, beyond, "", text)
+
+
+def _place(value: float, axis: Axis) -> float:
+    return 100 * min(max(axis.at(value), 0.015), 0.985)
+
+
+def _beyond(value: float, axis: Axis, decimals: int) -> str:
+    """ "‹ 0.11" or "0.99 ›" of what is outside of the strip."""
+    text = figure(value, decimals)
+    return "" if axis.within(value) else f"‹ {text}" if value < axis.low else f"{text} ›"

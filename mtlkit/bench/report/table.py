@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from mtlkit.bench.findings import Findings, Row
 from mtlkit.bench.statistics import Difference
-from mtlkit.bench.wording import ABSENT, arrow, compared, counted, duration, figure, isolated, number
+from mtlkit.bench.wording import ABSENT, CONSTANT, arrow, compared, counted, duration, figure, isolated, number
 from mtlkit.errors import printable
 
 
@@ -64,9 +64,9 @@ def columns_of(found: Findings) -> list[Column]:
 
 
 def table_of(found: Findings) -> list[Line]:
-    """The rows, in the order of the variants."""
+    """The rows, in the order of the variants, and below them that of the constant prediction."""
     decimals = {task: found.decimals(task) for task in found.result.measures}
-    return [
+    lines = [
         Line(
             row.variant.name,
             row.variant.is_baseline,
@@ -74,6 +74,7 @@ def table_of(found: Findings) -> list[Line]:
         )
         for row in found.rows
     ]
+    return [*lines, _constant(found, decimals)] if found.result.constant else lines
 
 
 def legend_of(found: Findings) -> str:
@@ -95,6 +96,9 @@ def legend_of(found: Findings) -> str:
         words.append("One seed: no difference can be shown. The best are in bold.")
     if found.has_baselines:
         words.append("Δm: the mean relative gain over training each task alone with the same trunk.")
+    if found.result.constant:
+        words.append(f"A {CONSTANT} is the same for every example, the best for the training labels: what is no better")
+        words.append("has learned nothing.")
     return " ".join(words)
 
 
@@ -116,6 +120,13 @@ def _tasks(found: Findings, row: Row, decimals: Mapping[str, int]) -> list[Figur
             mark, title = _marked(found, cell.versus, best[0].variant.name, row.variant.name, places, "")
         cells.append(Figure(figure(mean, places), width, repr(mean), cell.is_best, mark, title))
     return cells
+
+
+def _constant(found: Findings, decimals: Mapping[str, int]) -> Line:
+    """What the best constant prediction scores; it costs nothing, and is not ranked."""
+    values = {task: found.result.constant_of(task) for task in decimals}
+    cells = [Figure(figure(value, decimals[task]), sort=_sort(value)) for task, value in values.items()]
+    return Line(CONSTANT, True, cells + [Figure("")] * (len(columns_of(found)) - len(cells)))
 
 
 def _ranked(found: Findings, row: Row) -> list[Figure]:

@@ -12,6 +12,7 @@ import io
 import math
 
 from mtlkit.bench.result import Result
+from mtlkit.bench.wording import CONSTANT
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -19,7 +20,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 def csv_of(result: Result) -> str:
     """Every figure on test data as a row: variant, trunk, sharing, balancer, task, seed, metric, value.
 
-    Of a baseline sharing and balancer are empty. A figure that is undefined is empty.
+    Of a baseline sharing and balancer are empty, of a constant prediction all but its figures. One that is undefined is
+    empty.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -29,9 +31,15 @@ def csv_of(result: Result) -> str:
         for task, scores in (run.test or {}).items():
             for metric, value in scores.items():
                 names = (variant.name, variant.trunk, variant.sharing, variant.balancer, task)
-                known = value is not None and math.isfinite(value)
-                writer.writerow([*map(_text, names), run.seed, _text(metric), repr(float(value)) if known else ""])
+                writer.writerow([*map(_text, names), run.seed, _text(metric), _number(value)])
+    for task, scores in result.constant.items():
+        for metric, value in scores.items():
+            writer.writerow([CONSTANT, "", "", "", _text(task), "", _text(metric), _number(value)])
     return out.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return repr(float(value)) if value is not None and math.isfinite(value) else ""
 
 
 def _text(value: str | None) -> str:
