@@ -58,6 +58,10 @@ def test_a_bench_writes_its_figures_and_where_they_came_from(
     assert set(kept["versions"]) == {"mtlkit", "torch", "python"}
     assert {"processor", "cores", "threads", "device"} <= set(kept["machine"])
     assert kept["measures"]["ink"] == {"metric": "mae", "higher_is_better": False}
+    data = digits(train=128, valid=64, test=64)
+    shares = [float((data.test[1]["left"] == label).float().mean()) for label in range(10)]  # type: ignore[index]
+    assert kept["constant"]["left"]["accuracy"] == pytest.approx(shares[int(data.train[1]["left"].mode().values)])  # type: ignore[index]
+    assert set(kept["constant"]) == {"left", "right", "ink"}
     assert kept["command"].startswith("mtlkit bench ") and f"--out {tmp_path / 'out'}" in kept["command"]
     assert not result.failed
     assert "small, seed 1: left accuracy" in text
@@ -125,6 +129,7 @@ def test_test_labels_change_nothing_but_the_test_figures(
     for one in found:
         del one["file"]["data"]["shuffled"]
     scores = [[run.pop("test") for run in one["runs"]] for one in found]
+    assert all(one.pop("constant") for one in found)
     assert all(a != b for a, b in zip(*scores, strict=True))
     # Names of files in which runs are kept: they hold what was scored.
     keys = [[run.pop("key") for run in one["runs"]] for one in found]

@@ -48,6 +48,16 @@ def test_a_row_has_its_figures_and_the_words_below_say_what_they_are(made: Made)
     assert "mean ±" not in "\n".join(printed(made(seeds=1)))
 
 
+def test_a_constant_prediction_has_a_row_of_its_own(made: Made) -> None:
+    result = made(sharings=["hard"])
+    assert not any("constant" in text for text in printed(result))
+    result.constant = {"left": {"accuracy": 0.11}, "ink": {"mae": 0.8}}
+    lines = printed(result)
+    (row,) = [text for text in lines if text.startswith("constant")]
+    assert row.split()[1:] == ["0.1100", "–", "0.8000"] or row.split()[2] == "–"
+    assert "the best for the training labels" in " ".join(lines)
+
+
 def test_tasks_without_room_are_counted(made: Made) -> None:
     tasks = [f"task {i} of a long name that never ends" for i in range(12)]
     lines = printed(made(tasks=tasks), width=100)

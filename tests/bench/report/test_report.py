@@ -189,6 +189,22 @@ def test_a_csv_holds_every_figure_and_no_formula(made: Made, tmp_path: Path) -> 
     assert list(found.values()).count("") == 1
 
 
+def test_a_constant_prediction_stands_below_the_variants_in_every_file(made: Made, tmp_path: Path) -> None:
+    result = hostile(made)
+    measures = result.measures.items()
+    result.constant = {task: {one.metric: 0.4 if number else 0.93} for number, (task, one) in enumerate(measures)}
+    page = page_of(result, tmp_path)
+    assert "the dotted line is a constant prediction" in page.text and "‹ 0.4" in page.text
+    assert [attributes.get("class") for tag, attributes in page.seen if tag == "line"].count("constant") >= 1
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text("utf-8"))))
+    constant = [row for row in rows if row["variant"] == "constant prediction"]
+    assert len(constant) == len(measures) and constant[2]["task"] == f"'{HOSTILE[2]}"
+    assert {(row["seed"], row["trunk"]) for row in constant} == {("", "")}
+    for name, mark in (("report.md", "| constant prediction | "), ("table.tex", "constant prediction & ")):
+        lines = [text for text in (tmp_path / name).read_text("utf-8").split("\n") if text.startswith(mark)]
+        assert lines and "0.4" in lines[0]
+
+
 def test_the_page_says_what_was_compared_and_how_to_do_it_again(made: Made, tmp_path: Path) -> None:
     result = made(failing="cnn/mmoe/upgrad")
     result.variants["cnn/hard/sum"] = replace(result.variants["cnn/hard/sum"], note="widened to 1,000 parameters")
