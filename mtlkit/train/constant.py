@@ -1,7 +1,7 @@
 """The best constant prediction of each task: what a model scores that has learned nothing from its inputs.
 
     outputs = constant_outputs(model, train_batches, device)              # {"digit": [10], "slant": [1]}
-    scores = evaluate_constant(model, outputs, test_batches, device)      # {"digit": {"loss": 2.3, "accuracy": 0.11}, ...}
+    scores = evaluate_constant(model, outputs, test_batches, device)      # {"digit": {"loss": 2.3, ...}, ...}
     not_better(model, trainer.evaluate(test), scores)                     # {"slant": ["mae"]}
 
 It is the output, the same for every example, step and pixel, that has the lowest loss over the training labels: the
@@ -33,9 +33,9 @@ from mtlkit.train.kept import evaluating
 from mtlkit.train.lowest import lowest_by_descent, lowest_by_halving
 from mtlkit.train.several.processes import Processes
 
-# Numbers of outputs that a loss is computed of at a time in the search; of more labels, some at equal distances are
-# taken. What so many say of a mean is off by a two-thousandth of a standard deviation.
-_MOST = 2**22
+# Numbers of outputs whose loss is computed at each step of a search; of more labels, some at equal distances are taken.
+# What so many say of a mean is off by a thousandth of a standard deviation, and its loss by a millionth.
+_MOST = 2**20
 # Numbers of outputs in a batch, of labels that are only counted and of what is scored.
 _ALL, _SCORED = 2**62, 2**20
 
@@ -75,7 +75,7 @@ def evaluate_constant(
     device: torch.device,
     processes: Processes | None = None,
 ) -> Scores:
-    """What `mtlkit.train.evaluation.evaluate` gives for a model with these outputs; NaN for a task that has none here."""
+    """What `mtlkit.train.evaluation.evaluate` gives for a model with these outputs; NaN for a task without one."""
     tallies = {task: Tally(model, task, device) for task in model.tasks}
     with evaluating(model), torch.inference_mode():
         for batch in _cut(batches, model, _SCORED):
@@ -150,7 +150,7 @@ class _Labels:
             _NoConstant: there is none.
         """
         search = lowest_by_halving if self.kind == "element" else lowest_by_descent
-        output = search(self.measured, self.size)
+        output = search(lambda output: self.measured(output)[1], self.size)
         value, _ = self.measured(output)
         if not math.isfinite(value):
             raise _NoConstant(f"its loss is {value} of the best that was found")

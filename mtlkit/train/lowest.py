@@ -1,33 +1,37 @@
-"""Where a convex function of a few numbers is lowest, given its value and gradient at any point.
+"""Where a convex function of a few numbers is lowest, given its slope at any point.
 
-    lowest_by_halving(measured, 3)    # of a sum of functions of one number each, which may have corners
-    lowest_by_descent(measured, 3)    # of a smooth function of all of them
+    lowest_by_halving(slope_at, 3)    # of a sum of functions of one number each, which may have corners
+    lowest_by_descent(slope_at, 3)    # of a smooth function of all of them
 
-Both begin at 0 and know no scale: labels may be prices or probabilities.
+Both begin at 0 and know no scale: labels may be prices or probabilities. Slopes are those of losses in single precision,
+in which values near the lowest one are all the same. torch.optim would import its compiler, which takes seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-Measured = Callable[[Tensor], tuple[float, Tensor]]
-"""From a point [n] in float64 to the value there and the gradient [n]."""
+SlopeAt = Callable[[Tensor], Tensor]
+"""From a point [n] in float64 to the gradient there, [n]."""
 
-# Doubling from 1 reaches what a float32 holds in 128 steps; most searches end after some 40.
+# Doubling from 1 reaches what a float32 holds in 128 steps; most searches end after some 30.
 _MOST_STEPS = 200
-# Of the width of what is left, beside the point itself: a float32 holds no more.
-_CLOSE = 1e-7
+# The width of what is left, beside the point itself; and the largest slope, beside that at the beginning.
+_CLOSE, _LEVEL = 1e-6, 1e-5
+# Steps from which the curvature is known.
+_REMEMBERED = 10
 
 
-def lowest_by_halving(measured: Measured, size: int) -> Tensor:
+def lowest_by_halving(slope_at: SlopeAt, size: int) -> Tensor:
     """The lowest point [n] of a sum of convex functions of one number each, by the signs of their slopes."""
     point = torch.zeros(size, dtype=torch.float64)
     low, high = torch.full_like(point, -torch.inf), torch.full_like(point, torch.inf)
     for _ in range(_MOST_STEPS):
-        _, slope = measured(point)
+        slope = slope_at(point)
         # Where it is level, what is lowest is searched for nearer to 0: an endless plain has no other end.
         low = torch.where((slope < 0) | ((slope == 0) & (point <= 0)), point, low)
         high = torch.where((slope > 0) | ((slope == 0) & (point >= 0)), point, high)
@@ -38,14 +42,36 @@ def lowest_by_halving(measured: Measured, size: int) -> Tensor:
     return point
 
 
-def lowest_by_descent(measured: Measured, size: int) -> Tensor:
-    """The lowest point [n] of a smooth convex function, by L-BFGS."""
-    point = torch.nn.Parameter(torch.zeros(size, dtype=torch.float64))
-    search = torch.optim.LBFGS([point], max_iter=_MOST_STEPS, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+def lowest_by_descent(slope_at: SlopeAt, size: int) -> Tensor:
+    """The lowest point [n] of a smooth convex function, by L-BFGS (Nocedal, Mathematics of Computation 1980)."""
+    point = torch.zeros(size, dtype=torch.float64)
+    slope = slope_at(point)
+    first = float(slope.abs().max())
+    steps: deque[tuple[Tensor, Tensor]] = deque(maxlen=_REMEMBERED)
+    for _ in range(_MOST_STEPS):
+        if not float(slope.abs().max()) > _LEVEL * first:
+            break
+        step = _towards_lowest(slope, steps) if steps else -slope / first
+        there = slope_at(point + step)
+        # Shorter as long as it ends on the other side, where it climbs half as steeply or more. NaN is no place to be.
+        while not float(there @ step) <= -float(slope @ step) / 2 and bool(step.any()):
+            step = step / 2
+            there = slope_at(point + step)
+        if float((there - slope) @ step) > 0:
+            steps.append((step, there - slope))
+        point, slope = point + step, there
+    return point
 
-    def value() -> float:
-        found, point.grad = measured(point.detach())
-        return found
 
-    search.step(value)
-    return point.detach()
+def _towards_lowest(slope: Tensor, steps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The step to where the slope would be 0, by how former steps have changed it."""
+    rest, shares = slope, []
+    for step, change in reversed(steps):
+        share = (step @ rest) / (step @ change)
+        rest = rest - share * change
+        shares.append(share)
+    step, change = steps[-1]
+    found = rest * (step @ change) / (change @ change)
+    for (step, change), share in zip(steps, reversed(shares), strict=True):
+        found = found + step * (share - (change @ found) / (step @ change))
+    return -found

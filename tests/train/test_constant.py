@@ -87,9 +87,9 @@ def test_of_classes_it_is_their_frequencies(weights: list[float] | None, with_ea
 
 def test_scores_are_those_of_a_dummy_classifier_and_of_a_mean() -> None:
     y = torch.randint(0, 3, (ROWS,), generator=draws()).clamp(max=1)
-    model = model_of(a={"outputs": 2, "loss": "cross_entropy"}, b={"outputs": 2, "loss": "mse", "metrics": ["r2"]})
+    model = model_of(a={"outputs": 2, "loss": "cross_entropy"}, b={"outputs": 1, "loss": "mse", "metrics": ["r2"]})
     x = torch.randn(ROWS, 3)
-    train, test = ((x[rows], {"a": y[rows], "b": VALUES[rows]}) for rows in (slice(0, 40), slice(40, None)))
+    train, test = ((x[rows], {"a": y[rows], "b": VALUES[rows, :1]}) for rows in (slice(0, 40), slice(40, None)))
     dummy = DummyClassifier(strategy="prior").fit(train[0], train[1]["a"])
     trainer = mtlkit.Trainer(model, batch_size=8, progress=False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -99,7 +99,7 @@ def test_scores_are_those_of_a_dummy_classifier_and_of_a_mean() -> None:
     assert found["a"]["loss"] == pytest.approx(float(-logs.gather(1, test[1]["a"][:, None]).mean()), rel=1e-5)
     assert trainer.evaluate_constant(train, train)["b"]["r2"] == pytest.approx(0, abs=1e-5)
     # From a loader, or with data of each task, it is the same.
-    loader = DataLoader(TensorDataset(*train[:1], y[:40], VALUES[:40]), 7)
+    loader = DataLoader(TensorDataset(train[0], y[:40], VALUES[:40, :1]), 7)
     again = trainer.evaluate_constant([(a, {"a": b, "b": c}) for a, b, c in loader], test)
     own = trainer.evaluate_constant({task: (train[0], labels) for task, labels in train[1].items()}, test)
     for task, figures in found.items():
@@ -142,8 +142,8 @@ INPUTS = {"token": [4, 3], "dense": [2, 4, 4]}
 @pytest.mark.parametrize(("loss", "head"), [*cases(), ("rows", "linear"), ("rows", "dense")])
 def test_every_loss_and_head_has_one_in_every_metric_and_no_other_has_a_lower_loss(loss: str, head: str) -> None:
     losses.register("rows")(Cosine)
-    problem = getattr(losses[loss], "problem", "regression")
-    measured = [m for m in metrics if problem in getattr(metrics[m], "problems", {problem})]
+    problem = getattr(losses[loss], "problem", None)
+    measured = [m for m in metrics if problem in getattr(metrics[m], "problems", ())]
     task = {"outputs": 3, "loss": loss, "head": head, "metrics": measured}
     input_shape = INPUTS.get(head, [3])
     model = mtlkit.build_model({"input": input_shape, "encoder": "identity", "tasks": {"t": task}})
@@ -151,6 +151,7 @@ def test_every_loss_and_head_has_one_in_every_metric_and_no_other_has_a_lower_lo
     places = [n for axis, n in enumerate(shape) if axis != (1 if len(shape) == 4 else len(shape) - 1)]
     y = {
         "multiclass": torch.randint(0, 3, places, generator=draws()),
+        None: torch.randn(shape, generator=draws()) + 0.5,
         "regression": torch.randn(shape, generator=draws()) + 0.5,
         "count": torch.randint(0, 5, shape, generator=draws()).float(),
     }.get(problem, (torch.rand(shape, generator=draws()) < 0.3).float())
