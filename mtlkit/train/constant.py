@@ -81,7 +81,7 @@ def evaluate_constant(
         for batch in _cut(batches, model, _SCORED):
             for task, target in batch.targets.items():
                 if task in outputs:
-                    output = _alike(outputs[task], target.to(device), model, task)
+                    output = _spread(outputs[task], _shape(model, task, target), _features(model, task)[0])
                     tallies[task].add(output, target.to(device), task in batch.complete)
     if processes is not None:
         add_up(tallies, processes)
@@ -214,7 +214,7 @@ def _cut(batches: Iterable[Batch], model: Model, numbers: int) -> Iterator[Batch
     """The same in batches of so many outputs, where the data lie in memory: what suits a model is small for labels."""
     for part in batches.parts if isinstance(batches, OneByOne) else (batches,):
         if isinstance(part, TensorBatches):
-            each = [y[0].numel() * _features(model, task)[1] for task, y in part.targets.items()]
+            each = [_shape(model, task, y[:1]).numel() for task, y in part.targets.items()]
             part = part.cut_to(max(1, numbers // max([1, *each])))
         yield from part
 
@@ -226,13 +226,12 @@ def _features(model: Model, task: str) -> tuple[int, int]:
     return axis, shape[axis] or model.graph.tasks[task].outputs
 
 
-def _alike(output: Tensor, target: Tensor, model: Model, task: str) -> Tensor:
-    """A constant output for each of some labels, with the batch axis."""
+def _shape(model: Model, task: str, target: Tensor) -> torch.Size:
+    """The shape of a task's output for these labels, with the batch axis."""
+    if getattr(model.loss(task), "labels", "row") != "class":
+        return target.shape
     axis, size = _features(model, task)
-    shape = target.shape
-    if getattr(model.loss(task), "labels", "row") == "class":
-        shape = torch.Size((*shape[: 1 + axis], size, *shape[1 + axis :]))
-    return _spread(output, shape, axis)
+    return torch.Size((*target.shape[: 1 + axis], size, *target.shape[1 + axis :]))
 
 
 def _spread(output: Tensor, shape: Iterable[int], axis: int) -> Tensor:
