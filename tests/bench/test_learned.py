@@ -35,7 +35,7 @@ def test_what_is_not_on_the_better_side_is_not_shown_to_be_learned(scored: Made)
     ]
     none = Findings.of(result_of(scored, 0.9, 0.2))
     assert "In ink no variant is shown to have learned anything" in answered(none).points["Not learned"][1]
-    assert "a constant prediction has mae 0.200." in answered(none).tasks[1]
+    assert "a constant prediction has 0.200." in answered(none).tasks[1]
 
 
 def test_of_one_seed_the_figure_itself_is_compared(scored: Made) -> None:
