@@ -130,6 +130,20 @@ def test_what_is_exported_of_a_run_gives_what_predict_writes(folder: Path) -> No
     assert program(x)["price"][:, 0].tolist() == pytest.approx(expected)
 
 
+def test_a_model_that_has_learned_nothing_is_told_so(folder: Path) -> None:
+    done = mtlkit("evaluate", "model", cwd=folder)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows if len(row) > 2][1:5] == ["price", "constant", "sold", "constant"]
+    assert "not better" not in done.stderr
+    (folder / "idle.toml").write_text(RUN.replace("1e-2", "1e-9"))
+    assert "not better than a constant prediction: sold (" in mtlkit("train", "idle.toml", cwd=folder).stderr
+    # Where scores are for a program, too.
+    done = mtlkit("evaluate", "runs/idle", "--json", cwd=folder)
+    assert "not better than a constant prediction: sold (" in done.stderr and set(json.loads(done.stdout)) == {
+        "price", "sold"
+    }  # fmt: skip
+
+
 def test_predict_without_a_file_writes_the_test_rows_in_the_tables_units(folder: Path) -> None:
     assert mtlkit("predict", "model", "--out", "test.csv", cwd=folder).returncode == 0
     with (folder / "test.csv").open(encoding="utf-8") as file:

@@ -3,8 +3,9 @@
     lowest_by_halving(slope_at, 3)    # of a sum of functions of one number each, which may have corners
     lowest_by_descent(slope_at, 3)    # of a smooth function of all of them
 
-Both begin at 0 and know no scale: labels may be prices or probabilities. Slopes are those of losses in single precision,
-in which values near the lowest one are all the same. torch.optim would import its compiler, which takes seconds.
+Both begin at 0 and know no scale: labels may be prices or probabilities. They look at slopes alone, since in single
+precision the values near the lowest one are all the same. An optimiser of torch would import its compiler, which takes
+seconds.
 """
 
 from __future__ import annotations

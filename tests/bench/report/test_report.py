@@ -201,7 +201,7 @@ def test_a_constant_prediction_stands_below_the_variants_in_every_file(made: Mad
     constant = [row for row in rows if row["variant"] == "constant prediction"]
     assert len(constant) == len(measures) and constant[2]["task"] == f"'{HOSTILE[2]}"
     assert {(row["seed"], row["trunk"]) for row in constant} == {("", "")}
-    for name, mark in (("report.md", "| constant prediction | "), ("table.tex", "constant prediction & ")):
+    for name, mark in (("report.md", "| *constant prediction* | "), ("table.tex", r"\textit{constant prediction} & ")):
         lines = [text for text in (tmp_path / name).read_text("utf-8").split("\n") if text.startswith(mark)]
         assert lines and "0.4" in lines[0]
 
