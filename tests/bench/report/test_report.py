@@ -195,7 +195,7 @@ def test_a_constant_prediction_stands_below_the_variants_in_every_file(made: Mad
     near = result.runs_of(next(iter(result.variants)))[0].test or {}
     result.constant = {task: {one.metric: near[task][one.metric] if task in near else 0.4} for task, one in measures}
     page = page_of(result, tmp_path)
-    assert "the dotted line is a constant prediction" in page.text and "‹ 0.4" in page.text
+    assert "is a constant prediction, the same for every example" in page.text and "‹ 0.4" in page.text
     assert [attributes.get("class") for tag, attributes in page.seen if tag == "line"].count("constant") >= 1
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text("utf-8"))))
     constant = [row for row in rows if row["variant"] == "constant prediction"]
