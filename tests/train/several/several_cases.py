@@ -495,7 +495,7 @@ def _() -> Result:
         }.items():
             found |= {f"{name}.{kind}.{key}": value for key, value in flat(trainer.evaluate(data))}
     found |= {f"predicted.{task}": values for task, values in trainer.predict(x).items()}
-    for kind, data in {"tensors": (x, labels), "loader": DataLoader(Rows((x, labels)), 4)}.items():
+    for kind, data in {"tensors": (x, y), "loader": DataLoader(Rows((x, y)), 4)}.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "d" has no label
             found |= {f"constant.{kind}.{key}": value for key, value in flat(trainer.evaluate_constant(data, data))}
