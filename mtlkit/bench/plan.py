@@ -37,10 +37,10 @@ from mtlkit.bench.variants import SHARED, alone, changed, combined, without_memo
 from mtlkit.data import Data
 from mtlkit.errors import DataError, Problem, SpecError
 from mtlkit.model import Model
-from mtlkit.part import Part, make
-from mtlkit.registry import metrics
+from mtlkit.part import Part
 from mtlkit.runfile import RunFile, complete, read_run
 from mtlkit.spec import Spec
+from mtlkit.train.evaluation import higher_is_better
 from mtlkit.train.trainer import check_settings
 
 DEFAULT = Path(__file__).with_name("default.toml")
@@ -232,12 +232,8 @@ def _tuned(variant: Variant, found: Mapping[str, Any] | None) -> Variant:
 def _measures(model: Model) -> dict[str, Measure]:
     measures = {}
     for name, task in model.graph.tasks.items():
-        if not task.metrics:
-            measures[name] = Measure("loss", higher_is_better=False)
-            continue
-        problem = getattr(model.loss(name), "problem", "regression")
-        metric = make(metrics, task.metrics[0], problem, task.outputs)
-        measures[name] = Measure(task.metrics[0]["type"], getattr(metric, "higher_is_better", None))
+        metric = task.metrics[0]["type"] if task.metrics else "loss"
+        measures[name] = Measure(metric, higher_is_better(model, name)[metric])
     return measures
 
 
