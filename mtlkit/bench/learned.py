@@ -1,14 +1,17 @@
 """Which tasks are not shown to be learned: a constant prediction, the same for every example, is as good.
 
-not_learned(found)      # {"ink": ["mlp/hard/sum", "rnn/hard/sum"]}
+not_learned(found)              # {"ink": ["mlp/hard/sum", "rnn/hard/sum"]}
+[*told_not_learned(found)]      # ["In ink mlp/hard/sum and rnn/hard/sum are not shown to have learned anything: ..."]
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from mtlkit.bench.findings import Findings
 from mtlkit.bench.statistics import Estimate
+from mtlkit.bench.wording import MOST_NAMES, counted, figure, isolated, some
 
 
 def not_learned(found: Findings) -> dict[str, list[str]]:
@@ -25,6 +28,19 @@ def not_learned(found: Findings) -> dict[str, list[str]]:
         if names:
             unlearned[task] = names
     return unlearned
+
+
+def told_not_learned(found: Findings) -> Iterator[str]:
+    """The same in words: a score looks like one even where every example got the same prediction."""
+    unlearned = not_learned(found)
+    for task, names in [*unlearned.items()][:MOST_NAMES]:
+        constant = figure(found.result.constant_of(task), found.decimals(task))
+        who = f"{some(names)} {'is' if len(names) == 1 else 'are'} not"
+        who = "no variant is" if len(names) == len(found.rows) > 1 else who
+        like = f"a constant prediction has {found.result.measures[task].metric} {constant}"
+        yield f"In {isolated(task)} {who} shown to have learned anything: {like}."
+    if (more := len(unlearned) - MOST_NAMES) > 0:
+        yield f"The same is true of some variants in {counted(more, 'more task')}."
 
 
 def _is_better(one: Estimate, constant: float, higher: bool) -> bool:

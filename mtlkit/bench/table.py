@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtlkit.bench.findings import Findings, Row
+from mtlkit.bench.learned import told_not_learned
 from mtlkit.bench.result import Result, Run, Variant
 from mtlkit.bench.wording import ABSENT, arrow, counted, estimated, figure, short, title_of_run
 from mtlkit.errors import printable
@@ -43,6 +44,8 @@ def print_table(result: Result, console: Console) -> None:
     console.print(_table(found, axes, rows, tasks))
     for run in result.failed:
         console.print(Text(f"{title_of_run(run)} failed: {printable(run.failed or '')}"), soft_wrap=True)
+    for sentence in told_not_learned(found):
+        console.print(Text(sentence), soft_wrap=True)
     console.print(_legend(found, len(result.measures) - len(tasks)), highlight=False)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtlkit.bench.findings import Findings, Row
-from mtlkit.bench.learned import not_learned
+from mtlkit.bench.learned import told_not_learned
 from mtlkit.bench.report.limits import limits_of
 from mtlkit.bench.statistics import Difference
 from mtlkit.bench.wording import (
@@ -44,7 +44,7 @@ class Answer:
 def answered(found: Findings) -> Answer:
     """The answer that a result gives."""
     points = {
-        "Not learned": [*_unlearned(found)],
+        "Not learned": [*told_not_learned(found)],
         "Leader": [*_leader(found), *_by_task(found), *_sizes(found)],
         "Others": [*_against_others(found)],
         "Alone": [*_against_alone(found)],
@@ -98,18 +98,6 @@ def _leader(found: Findings) -> Iterator[str]:
     """Who is first where nobody is shown to be the best: the headline names no one then."""
     if found.best is not None and not _is_clear(found):
         yield f"{isolated(found.best)}, {_standing(found)}."
-
-
-def _unlearned(found: Findings) -> Iterator[str]:
-    """Who has not learned what: a score looks like one even where every example got the same prediction."""
-    unlearned = not_learned(found)
-    for task, names in [*unlearned.items()][:MOST_NAMES]:
-        constant = figure(found.result.constant_of(task), found.decimals(task))
-        who = "no variant is" if len(names) == len(found.rows) > 1 else f"{some(names)} {_is(names)} not"
-        like = f"a constant prediction has {found.result.measures[task].metric} {constant}"
-        yield f"In {isolated(task)} {who} shown to have learned anything: {like}."
-    if (more := len(unlearned) - MOST_NAMES) > 0:
-        yield f"The same is true of some variants in {counted(more, 'more task')}."
 
 
 def _sizes(found: Findings) -> Iterator[str]:
