@@ -12,7 +12,9 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 
 # What torch has, and what `ByName` and its kinds add.
-_TAKEN = frozenset([*dir(nn.ModuleDict()), *dir(Generic), "__orig_bases__", "__parameters__", "of", "names", "run"])
+_TAKEN = frozenset(
+    [*dir(nn.ModuleDict()), *dir(Generic), "__orig_bases__", "__parameters__", "of", "names", "origins", "run"]
+)
 _M = TypeVar("_M", bound=nn.Module)
 
 

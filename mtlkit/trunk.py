@@ -18,6 +18,8 @@ Optional members of a scheme:
 
     output_shape      the shape of its features, where that is not the trunk's
     common_encoder    the encoder whose features all tasks get as they are: others may then read it, and its stages
+    origins           which of its weights begin as the encoder's where a model is adapted that had one for all tasks:
+                      {its own name: the name in the encoder}; what has the same name as under `hard` need not be there
     penalty()         a scalar of its parameters that is added to the sum of the losses, or None for nothing
 
 Modules of a scheme with `rows` and `columns`, the names of what reads and what is read, whose forward gives weights
@@ -37,7 +39,7 @@ from torch import nn
 
 from mtlkit.batching import in_rows, run_rows
 from mtlkit.feature import PROBE, Shape, Value, feature_shape, run, stages_of, traced_shape
-from mtlkit.naming import ByName
+from mtlkit.naming import ByName, module_name
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,14 @@ class Columns(ByName[nn.Module]):
         self.names = tuple(names)
         super().__init__({name: trunk.make() for name in self.names})
 
+    def origins(self, place: str) -> dict[str, str]:
+        """The `origins` of a scheme that has these columns as `place`: each may begin as the encoder."""
+        return {
+            f"{place}.{module_name(name)}.{weight}": weight
+            for name in self.names
+            for weight in self.of(name).state_dict()
+        }
+
     def run(
         self, values: Mapping[str, Value], start: int = 0, stop: int | None = None, *, together: bool = False
     ) -> dict[str, Value]:
@@ -122,6 +132,11 @@ def _parts(column: nn.Module, start: int, stop: int | None) -> list[nn.Module]:
 def common_encoder(scheme: nn.Module) -> nn.Module | None:
     """The encoder whose features all tasks of a scheme get as they are; None where tasks get features of their own."""
     return getattr(scheme, "common_encoder", None)
+
+
+def origins(scheme: nn.Module) -> Mapping[str, str]:
+    """Which weights of a scheme begin as those of one encoder for all tasks: {its own name: that in the encoder}."""
+    return getattr(scheme, "origins", {})
 
 
 def cut(stages: int, levels: int) -> list[tuple[int, int]]:

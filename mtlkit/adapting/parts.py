@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mtlkit.adapting.report import Adapted
-from mtlkit.adapting.slots import fitting, in_order, slots
+from mtlkit.adapting.slots import copied, fitting, in_order, slots
 from mtlkit.blueprint import Blueprint
 from mtlkit.build import MAX_PARAMETERS
 from mtlkit.feature import Shape, joined_shape
@@ -23,7 +23,7 @@ from mtlkit.naming import module_name
 from mtlkit.part import Part
 from mtlkit.saving import without_pretrained
 from mtlkit.spec import Spec
-from mtlkit.trunk import common_encoder
+from mtlkit.trunk import common_encoder, origins
 
 
 def adapt(model: Model, new_spec: Mapping[str, Any] | str | Path, *, max_parameters: int = MAX_PARAMETERS) -> Model:
@@ -115,7 +115,8 @@ class _Surgery:
         if same and (tasks_before == tasks or common_encoder(old) is not None):
             return self._whole(key, key, old)
         renamed = self.renamed if self.renamed and self.renamed[0] in tasks_before else None
-        return self._fitted(key, old, lambda blueprint: blueprint.scheme(name), renamed, own_kind=False)
+        shared = self._shared(name, old)
+        return self._fitted(key, old, lambda blueprint: blueprint.scheme(name), renamed, shared, own_kind=False)
 
     def head(self, task: str) -> nn.Module:
         """The head of a task."""
@@ -146,6 +147,16 @@ class _Surgery:
             tuple(name for name in old if name not in taken),
         )
 
+    def _shared(self, name: str, old: nn.Module) -> dict[str, str]:
+        """The weights of a scheme's one encoder for all tasks, by the names in a new encoder that they fit."""
+        encoder = common_encoder(old)
+        if encoder is None:
+            return {}
+        place = next(place for place, module in old.named_modules() if module is encoder)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            drafted = slots(self.bare.trunks[name].make())
+        return {weight: ".".join(filter(None, (place, weight))) for weight in fitting(slots(encoder), drafted)}
+
     def _was(self, task: str) -> str:
         return self.renamed[0] if self.renamed and task == self.renamed[1] else task
 
@@ -169,19 +180,27 @@ class _Surgery:
         old: nn.Module,
         make: Callable[[Blueprint], nn.Module],
         renamed: tuple[str, str] | None = None,
+        shared: Mapping[str, str] | None = None,
         own_kind: bool = True,
     ) -> nn.Module:
-        """A new part that takes what fits of the old one."""
-        before = slots(old, own_kind=own_kind)
+        """A new part that takes what fits of the old one, and copies of the weights that were `shared`."""
+        before, shared = slots(old, own_kind=own_kind), shared or {}
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            drafted = slots(make(self.bare), own_kind=own_kind)
+            draft = make(self.bare)
+        drafted = slots(draft, own_kind=own_kind)
         found = fitting(before, drafted) if renamed is None else in_order(before, drafted, *renamed)
-        part = self._new(self._made(make, complete=len(found) == len(drafted)), old)
+        begins = origins(draft) if shared else {}
+        copies = {name: shared[of] for name, of in begins.items() if of in shared and name not in found}
+        part = self._new(self._made(make, complete=len(found) + len(copies) == len(drafted)), old)
         places = slots(part)
         for name, was in found.items():
             places[name].put(before[was].tensor)
+        for name, was in copies.items():
+            places[name].put(copied(before[was].tensor))
+            if is_still(before[was].holder) and type(before[was].holder) is type(places[name].holder):
+                hold_still(places[name].holder)
         _carry_modes(old, part, in_order=renamed is not None)
-        self.kept |= {f"{key}.{name}": f"{key}.{was}" for name, was in found.items()}
+        self.kept |= {f"{key}.{name}": f"{key}.{was}" for name, was in (*found.items(), *copies.items())}
         return part
 
     def _made(self, make: Callable[[Blueprint], nn.Module], complete: bool) -> nn.Module:

@@ -87,6 +87,12 @@ def fitting(old: dict[str, Slot], new: dict[str, Slot]) -> dict[str, str]:
     }
 
 
+def copied(tensor: Tensor) -> Tensor:
+    """A parameter or buffer of the same values, which is frozen if that one is."""
+    copy = tensor.detach().clone()
+    return nn.Parameter(copy, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copy
+
+
 def in_order(old: dict[str, Slot], new: dict[str, Slot], was: str, now: str) -> dict[str, str]:
     """The new places, each with that of the old ones which stands where it does: {name: old name}.
 

@@ -38,6 +38,10 @@ class CrossStitch(nn.Module):
             sizes = (channels(shape, "cross_stitch with per_channel"), 1, 1) if per_channel else (1, 1)
             self.mixings.append(Mixing(tasks, tasks, initial.repeat(sizes)))
 
+    @property
+    def origins(self) -> dict[str, str]:
+        return self.trunks.origins("trunks")
+
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         everyone = self.trunks.names
         values = dict.fromkeys(everyone, (x, mask))

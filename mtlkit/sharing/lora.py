@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtlkit.feature import Mask, Value, apply
-from mtlkit.naming import ByName
+from mtlkit.naming import ByName, module_name
 from mtlkit.option import Depth, Positive
 from mtlkit.trunk import Trunk
 
@@ -41,7 +41,9 @@ class LoRA(nn.Module):
 
     def __init__(self, trunk: Trunk, tasks: Sequence[str], *, rank: Depth = 4, scale: Positive = 1.0) -> None:
         super().__init__()
-        self.trunk = Applied(trunk.make())
+        self.trunk = trunk.make()
+        # In a tuple, where torch finds no module of it: the encoder's weights have the names that they have in `hard`.
+        self._applied = (Applied(self.trunk),)
         self.scale = scale
         matrices = {
             name: p
@@ -54,16 +56,27 @@ class LoRA(nn.Module):
             )
         kept = self.trunk.state_dict().keys()
         buffers = {name: b for name, b in self.trunk.named_buffers() if name in kept}
-        self.adapters = ByName({task: Adapter(matrices, buffers, rank) for task in tasks})
+        self.tasks = tuple(tasks)
+        self.adapters = ByName({task: Adapter(matrices, buffers, rank) for task in self.tasks})
 
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
+        (encoder,) = self._applied
         shared = dict(self.trunk.named_parameters())
         made = {}
         for task in tasks:
             adapter = self.adapters.of(task)
             own = {name: shared[name] + self.scale * delta for name, delta in adapter().items()}
-            made[task] = functional_call(self.trunk, {**own, **adapter.statistics()}, (x, mask))
+            weights = {f"encoder.{name}": weight for name, weight in {**own, **adapter.statistics()}.items()}
+            made[task] = functional_call(encoder, weights, (x, mask))
         return made
+
+    @property
+    def origins(self) -> dict[str, str]:
+        return {
+            f"adapters.{module_name(task)}.{_own(name)}": name
+            for task in self.tasks
+            for name in self.adapters.of(task).statistics()
+        }
 
 
 class Applied(nn.Module):
@@ -92,7 +105,7 @@ class Adapter(nn.Module):
             self.register_parameter(f"down {_key(name)}", nn.Parameter(down))
             self.register_parameter(f"up {_key(name)}", nn.Parameter(torch.zeros(out, within)))
         for name, buffer in buffers.items():
-            self.register_buffer(f"own {_key(name)}", buffer.clone())
+            self.register_buffer(_own(name), buffer.clone())
 
     def forward(self) -> dict[str, Tensor]:
         """up @ down, by the name of the matrix."""
@@ -103,9 +116,13 @@ class Adapter(nn.Module):
 
     def statistics(self) -> dict[str, Tensor]:
         """The buffers, by their name in the encoder."""
-        return {name: self.get_buffer(f"own {_key(name)}") for name in self._buffers_of}
+        return {name: self.get_buffer(_own(name)) for name in self._buffers_of}
 
 
 def _key(name: str) -> str:
     """A name without the dots, which torch does not allow in the name of a parameter."""
-    return name.removeprefix("encoder.").replace(".", "/")
+    return name.replace(".", "/")
+
+
+def _own(name: str) -> str:
+    return f"own {_key(name)}"

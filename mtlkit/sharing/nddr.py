@@ -45,6 +45,10 @@ class NDDR(nn.Module):
             for shape in trunk.stage_shapes
         )
 
+    @property
+    def origins(self) -> dict[str, str]:
+        return self.trunks.origins("trunks")
+
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         everyone = self.trunks.names
         values = dict.fromkeys(everyone, (x, mask))

@@ -20,5 +20,9 @@ class Separate(nn.Module):
         super().__init__()
         self.trunks = Columns(trunk, tasks)
 
+    @property
+    def origins(self) -> dict[str, str]:
+        return self.trunks.origins("trunks")
+
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         return self.trunks.run(dict.fromkeys(tasks, (x, mask)))

@@ -67,6 +67,10 @@ class Sluice(nn.Module):
         first = diagonal(len(self._mixed_stages), same)[-1:]
         self.beta = Mixing(tasks, [f"stage {stage}" for stage in self._mixed_stages], first.repeat(len(tasks), 1))
 
+    @property
+    def origins(self) -> dict[str, str]:
+        return self.trunks.origins("trunks")
+
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         everyone = self.trunks.names
         values = dict.fromkeys(everyone, (x, mask))

@@ -45,6 +45,10 @@ class Soft(nn.Module):
         self.trunks = Columns(trunk, tasks)
         self.weight, self._measure = weight, {"l2": _distance, "trace_norm": _trace_norm}[penalty]
 
+    @property
+    def origins(self) -> dict[str, str]:
+        return self.trunks.origins("trunks")
+
     def forward(self, x: Tensor, mask: Mask, tasks: Sequence[str]) -> dict[str, Value]:
         return self.trunks.run(dict.fromkeys(tasks, (x, mask)))
 

@@ -175,6 +175,36 @@ def test_schemes_that_hold_the_same_encoders_keep_them() -> None:
     assert not [name for name in report(new).kept if ".gates." in name]
 
 
+@pytest.mark.parametrize(
+    "sharing",
+    ["lora", "none", "soft", "cross_stitch", {"type": "sluice", "subspaces": 1}, {"type": "nddr", "norm": "none"}],
+    ids=str,
+)
+def test_what_begins_as_one_encoder_for_all_tasks_begins_as_the_one_that_was_learned(sharing: Any) -> None:
+    """Adapted from `hard`, each of these first gives what `hard` gave: weights and statistics are all there."""
+    encoder = {"type": "mlp", "hidden": [8, 6], "norm": "batch"}
+    model = build_model(spec_of(encoder))
+    x = torch.randn(64, 3)
+    model.train()(3 * x + 1)  # statistics that are not those of a new model
+    model.freeze("encoder")
+    new = adapt(model.eval(), spec_of(encoder, sharing=sharing))
+    for task, output in model(x).items():
+        assert torch.allclose(new(x)[task], output, atol=1e-6), task
+    trunk = {name for name in model.state_dict() if name.startswith("encoders.")}
+    assert not trunk & {*report(new).dropped}
+    assert len({*new.parameters()}) == len([*new.parameters()]), "what is copied is no one's but its place's"
+    frozen = {name for name, parameter in new.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name in report(new).kept if "encoders" in name} & {*dict(new.named_parameters())}
+
+
+def test_an_encoder_of_another_kind_begins_no_column() -> None:
+    batch, layer = ({"type": "mlp", "hidden": [4], "norm": norm} for norm in ("batch", "layer"))
+    new = adapt(build_model(spec_of(batch)), spec_of(layer, sharing="none"))
+    assert {name.rpartition("trunks.")[2] for name in report(new).kept if "encoders" in name} == {
+        f"{task}.0.2.{kind}" for task in "ab" for kind in ("weight", "bias")
+    }
+
+
 def test_weights_of_all_tasks_are_kept_for_the_same_tasks_alone() -> None:
     model = build_model(spec_of(sharing="cross_stitch", a={"outputs": 1}, b={"outputs": 1}))
     mixing = ("encoders.encoder.mixings.0.weight",)

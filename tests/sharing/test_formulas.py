@@ -308,7 +308,7 @@ def test_lora(encoder: dict[str, Any], shape: Any) -> None:
     for task in "abc":
         plain = build_model({"input": list(shape), "encoder": encoder, "tasks": TASKS}).eval()
         trunk = scheme_of(plain).trunk
-        state = dict(scheme.trunk.encoder.state_dict())
+        state = dict(scheme.trunk.state_dict())
         adapter = dict(scheme.adapters.of(task).named_parameters())
         for name, value in state.items():
             key = name.replace(".", "/")
@@ -329,7 +329,7 @@ def test_lora_keeps_each_tasks_own_batch_statistics() -> None:
     assert changed == ["adapters.a.own blocks/0/norm/running_mean"]
     plain = nn.BatchNorm2d(4)
     own = scheme.adapters.of("a")
-    weight = scheme.trunk.encoder.blocks[0].conv.weight + own()["encoder.blocks.0.conv.weight"]
+    weight = scheme.trunk.blocks[0].conv.weight + own()["blocks.0.conv.weight"]
     plain(F.conv2d(x, weight, padding=1))
     assert torch.allclose(own.get_buffer("own blocks/0/norm/running_mean"), plain.running_mean, atol=1e-6)
 
