@@ -87,6 +87,11 @@ def make(registry: Registry, part: Part, *context: object) -> Any:
     return registry[part["type"]](*context, **{k: v for k, v in part.items() if k != "type"})
 
 
+def takes_context(registry: Registry, name: str) -> bool:
+    """Whether a factory has positional arguments."""
+    return any(p.kind is not p.KEYWORD_ONLY for p in inspect.signature(registry[name]).parameters.values())
+
+
 def validate(
     schema: type[BaseModel], options: dict[str, Any], path: str, problems: list[Problem]
 ) -> dict[str, Any] | None:

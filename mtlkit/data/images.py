@@ -28,27 +28,32 @@ take.
 
 from __future__ import annotations
 
+import json
 from math import ceil, prod
 from typing import Annotated
 
 from pydantic import Field
+from torch import Tensor
 
 from mtlkit.data.base import Data, Seed, one_input
+from mtlkit.data.formats import Format
 from mtlkit.data.frame import Table
+from mtlkit.data.kept import of_kind, target_of
 from mtlkit.data.kind import Kind, task
 from mtlkit.data.numeral import Decimal
 from mtlkit.data.picture.folder import load_images
 from mtlkit.data.picture.form import Channels, Form, Resize, Side, Size
-from mtlkit.data.picture.format import ImageFormat, Normalize, fit_scales, standardised
+from mtlkit.data.picture.format import Channel, ImageFormat, Normalize, fit_scales, standardised
 from mtlkit.data.picture.label import PATH, SPLIT, labels_of_file, labels_of_folders
 from mtlkit.data.split import PARTS, Fraction, Rows, table_split
-from mtlkit.data.target import fit_target
 from mtlkit.errors import DataError
 
 _FLOAT = 4  # bytes of a float32
 
 
 def images(
+    kept: Format | None = None,
+    /,
     *,
     folder: str,
     labels: str | None = None,
@@ -69,6 +74,7 @@ def images(
     """A folder of image files of your own, labelled by a table or by their sub-folders.
 
     Args:
+        kept: the format of a trained run, whose scales and classes are taken; fitted if left out.
         folder: searched with all folders below it for BMP, GIF, JPEG, PNG, TIFF and WebP files.
         labels: a CSV or Parquet file with a row for each image; sub-folders are classes if left out.
         tasks: the kind of each target column: class, binary, number or count. Without `labels`, the name of the one
@@ -87,7 +93,8 @@ def images(
         seed: draws the split and the order of the images.
 
     Raises:
-        DataError: a file is missing, damaged or too large, or labels and images do not fit.
+        DataError: a file is missing, damaged or too large, labels and images do not fit, or the trained run read images
+            in another form.
         ValueError: options do not go together.
     """
     if normalize == "imagenet" and channels != 3:
@@ -101,12 +108,16 @@ def images(
     else:
         table = labels_of_file(folder, labels, path_column, separator, decimal)
     form = Form([size, size] if isinstance(size, int) else list(size), resize, channels)
+    known = of_kind(kept, ImageFormat)
+    if known is not None:
+        _refuse_other_form(form, known.form)
     _check_room(folder, len(table), form, memory)
     rows = table_split(table, split, valid=valid, test=test, seed=seed)
-    return _data(folder, table, path_column, tasks, rows, form, normalize)
+    return _data(known, folder, table, path_column, tasks, rows, form, normalize)
 
 
 def _data(
+    kept: ImageFormat | None,
     folder: str,
     table: Table,
     path_column: str,
@@ -116,11 +127,11 @@ def _data(
     normalize: Normalize,
 ) -> Data:
     """The images that a table names, and its labels, as the rows of each part."""
-    targets = {name: fit_target(kind, name, [table], rows["train"]) for name, kind in tasks.items()}
+    targets = {name: target_of(kept, kind, name, [table], rows["train"]) for name, kind in tasks.items()}
     encoded = {name: target.encode(table, name) for name, target in targets.items()}
     names = table.column(path_column).to_numpy(object)
     pictures = {part: load_images(folder, names[rows[part]], form) for part in PARTS if len(rows[part])}
-    scales = fit_scales(normalize, pictures["train"])
+    scales = _scales(kept, normalize, pictures["train"])
     parts = {
         part: (standardised(x, scales), {name: y[rows[part]] for name, y in encoded.items()})
         for part, x in pictures.items()
@@ -149,6 +160,24 @@ def _only(tasks: dict[str, Kind], split: str | None) -> dict[str, Kind]:
             'table of labels, or one task of kind "class" or "binary"'
         )
     return tasks
+
+
+def _refuse_other_form(form: Form, expected: Form) -> None:
+    """Refuse images of another form than those that a model was trained on."""
+    options = {name: (getattr(form, name), getattr(expected, name)) for name in ("size", "resize", "channels")}
+    found = [f"{name} = {mine!r}" for name, (mine, other) in options.items() if mine != other]
+    wanted = [f"{name} = {json.dumps(other)}" for name, (mine, other) in options.items() if mine != other]
+    if found:
+        raise DataError(f"found {', '.join(found)}, expected as the trained model has it: {', '.join(wanted)}.")
+
+
+def _scales(kept: ImageFormat | None, normalize: Normalize, x: Tensor) -> list[Channel]:
+    if kept is not None and normalize == "train":
+        return kept.scales
+    scales = fit_scales(normalize, x)
+    if kept is not None and scales != kept.scales:
+        raise DataError(f"normalize = {normalize!r} gives other scales than those of the trained model. Leave it out.")
+    return scales
 
 
 def _check_room(folder: str, count: int, form: Form, memory: float) -> None:

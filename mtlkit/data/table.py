@@ -25,19 +25,21 @@ holds "train", "valid" or "test"; or the parts have files of their own, `valid_p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from mtlkit.data.base import Data, Pair, Seed, one_input, take
-from mtlkit.data.column import FIT, MOST_CATEGORIES, ColumnKind
+from mtlkit.data.column import FIT, MOST_CATEGORIES, Column, ColumnKind
 from mtlkit.data.format import TableFormat
+from mtlkit.data.formats import Format
 from mtlkit.data.frame import Table, read_csv, read_parquet
+from mtlkit.data.kept import of_kind, same_inputs, target_of
 from mtlkit.data.kind import Kind, task
 from mtlkit.data.numeral import Decimal
 from mtlkit.data.split import PARTS, Fraction, Rows, table_split
-from mtlkit.data.target import fit_target
 from mtlkit.errors import DataError
 
 Tasks = Annotated[dict[str, Kind], Field(min_length=1)]
@@ -45,6 +47,8 @@ Inputs = Annotated[list[str] | dict[str, ColumnKind], Field(min_length=1)]
 
 
 def csv(
+    kept: Format | None = None,
+    /,
     *,
     path: str,
     tasks: Tasks,
@@ -61,6 +65,7 @@ def csv(
     """A CSV file of your own: some columns are tasks, others are what the model reads.
 
     Args:
+        kept: the format of a trained run, whose columns, scales, categories and classes are taken; fitted if left out.
         path: the file; its first line names the columns.
         tasks: the kind of each target column: class, binary, number or count.
         inputs: the columns to read, or their kinds (number or category) in a table; all but tasks by default.
@@ -78,10 +83,12 @@ def csv(
     """
     paths = {"train": path, "valid": valid_path, "test": test_path}
     tables = {part: read_csv(own, separator, decimal) for part, own in paths.items() if own is not None}
-    return _data(tables, tasks, inputs, split, _split(tables, split, valid, test, seed), separator)
+    return _data(kept, tables, tasks, inputs, split, _split(tables, split, valid, test, seed), separator)
 
 
 def parquet(
+    kept: Format | None = None,
+    /,
     *,
     path: str,
     tasks: Tasks,
@@ -99,10 +106,11 @@ def parquet(
     """
     paths = {"train": path, "valid": valid_path, "test": test_path}
     tables = {part: read_parquet(own) for part, own in paths.items() if own is not None}
-    return _data(tables, tasks, inputs, split, _split(tables, split, valid, test, seed), ",")
+    return _data(kept, tables, tasks, inputs, split, _split(tables, split, valid, test, seed), ",")
 
 
 def _data(
+    kept: Format | None,
     tables: dict[str, Table],
     tasks: dict[str, Kind],
     inputs: list[str] | dict[str, ColumnKind] | None,
@@ -110,17 +118,20 @@ def _data(
     rows: dict[str, Rows],
     separator: str,
 ) -> Data:
-    """Fit every column on the training rows, then encode the rows of all parts."""
-    train = tables["train"]
+    """Fit on the training rows each column that is not kept, then encode the rows of all parts."""
+    train, every = tables["train"], list(tables.values())
     for name in tasks:
         train.column(name)  # is there: what looks odd of the inputs may come from a task that was misspelt
-    kinds = _input_kinds(train, inputs, {*tasks, split})
-    twice = sorted({*kinds} & {*tasks, split})
-    if twice:
-        raise DataError(f"inputs: column {twice[0]!r} is a task or the split too. A model would read its own answer.")
+    taken = {*tasks} if split is None else {*tasks, split}
+    known = of_kind(kept, TableFormat)
+    if known is None:
+        columns = _fitted(train, inputs, taken, rows["train"])
+    else:
+        _refuse_answers([column.name for column in known.inputs], taken)
+        columns = same_inputs(known, every, inputs, taken)
     table_format = TableFormat(
-        inputs=[FIT[kind].fit(name, train, rows["train"]) for name, kind in kinds.items()],
-        targets={name: fit_target(kind, name, list(tables.values()), rows["train"]) for name, kind in tasks.items()},
+        inputs=columns,
+        targets={name: target_of(known, kind, name, every, rows["train"]) for name, kind in tasks.items()},
         separator=separator,
         decimal=train.decimal,
     )
@@ -154,8 +165,22 @@ def _split(tables: dict[str, Table], column: str | None, valid: float, test: flo
     return table_split(tables["train"], column, **fractions, seed=seed)
 
 
+def _fitted(
+    table: Table, inputs: list[str] | dict[str, ColumnKind] | None, taken: set[str], rows: Rows
+) -> list[Column]:
+    kinds = _input_kinds(table, inputs, taken)
+    _refuse_answers(kinds, taken)
+    return [FIT[kind].fit(name, table, rows) for name, kind in kinds.items()]
+
+
+def _refuse_answers(inputs: Iterable[str], taken: set[str]) -> None:
+    twice = sorted({*inputs} & taken)
+    if twice:
+        raise DataError(f"inputs: column {twice[0]!r} is a task or the split too. A model would read its own answer.")
+
+
 def _input_kinds(
-    table: Table, inputs: list[str] | dict[str, ColumnKind] | None, taken: set[str | None]
+    table: Table, inputs: list[str] | dict[str, ColumnKind] | None, taken: set[str]
 ) -> dict[str, ColumnKind]:
     """The kind of each input column, in the order of the model's inputs."""
     if isinstance(inputs, dict):

@@ -74,6 +74,20 @@ class LabelTarget:
             )
         return cls(classes, kind)
 
+    def refuse_others(self, name: str, tables: list[Table]) -> None:
+        """Refuse labels that are none of the classes: they would count as missing.
+
+        Raises:
+            DataError: there are some.
+        """
+        for table in tables:
+            others = sorted((label for label in _unique(table.labels(name)) if label not in self.classes), key=_order)
+            if others:
+                raise DataError(
+                    f"{table.path}: column {name!r} holds {shown(others)}, expected the classes of the trained model, "
+                    f"{shown(self.classes)}. Correct the labels, or rename the column: as another task it has its own."
+                )
+
     @property
     def outputs(self) -> int:
         return 1 if self.kind == "binary" else len(self.classes)

@@ -14,6 +14,7 @@ from mtlkit import runfile
 from mtlkit.cli import app
 from mtlkit.data.formats import format_of
 from mtlkit.data.images import images
+from mtlkit.data.table import csv as csv_data
 from mtlkit.errors import DataError, SpecError
 
 pytest.importorskip("pandas", reason="labels are a table")
@@ -202,8 +203,31 @@ def test_what_can_not_be_predicted_for(home, model, tmp_path):
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_images_for_a_trained_model_are_read_as_it_reads_them(home):
+    kept = made(home, normalize="train", split="part").table
+    options = {"folder": str(home / "sorted"), "tasks": {"colour": "class"}}
+    data = images(kept, **options, size=4)
+    assert data.table.scales == kept.scales and data.table.targets == {"colour": kept.targets["colour"]}
+    assert data.table.scales != images(**options, size=4).table.scales
+    for wrong, message in (
+        ({"size": 8}, r"found size = \[8, 8\], expected as the trained model has it: size = \[4, 4\]"),
+        (
+            {"size": 4, "channels": 1, "resize": "pad"},
+            'the trained model has it: resize = "crop", channels = 3',
+        ),
+        ({"size": 4, "normalize": "none"}, "normalize = 'none' gives other scales"),
+    ):
+        with pytest.raises(DataError, match=message):
+            images(kept, **options, **wrong)
+    with pytest.raises(DataError, match="found a table, expected images"):
+        csv_data(kept, path=str(home / "labels.csv"), tasks={"light": "number"})
+
+
 def test_a_run_file_tells_its_mistakes(home, tmp_path):
-    run = {"data": {"type": "images", "folder": str(home / "photos"), "size": [8], "resize": "stretch"}, "model": {}}
+    run = {
+        "data": {"type": "images", "folder": str(home / "photos"), "size": [8], "resize": "stretch"},
+        "model": {"encoder": "cnn"},
+    }
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(SpecError) as raised:
         runfile.read_run(tmp_path / "run.json")
