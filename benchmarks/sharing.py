@@ -26,7 +26,7 @@ from statistics import mean
 import torch
 
 from benchmarks.runs import Run, compared, few, made, measure_missing, parser, read, seconds_a_step, spread
-from mtlkit import build_model, runfile, sharings
+from mtlkit import build_model, runfile, sharings, source
 from mtlkit.data import Data
 from mtlkit.part import Part, check
 from mtlkit.spec import Spec
@@ -87,7 +87,7 @@ def measure(key: Run) -> Run:
 def loaded(problem: str, seed: int) -> tuple[runfile.RunFile, Data]:
     """A run file with one of its seeds set, and its data."""
     one = PROBLEMS[problem]
-    tables = runfile.read(FOLDER / one.run_file)
+    tables = source.read(FOLDER / one.run_file)
     tables[one.seeded]["seed"] = seed
     run, _ = runfile.checked_run(tables, one.run_file)
     return run, run.load_data()

@@ -66,7 +66,7 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _test_inputs(kept: Kept) -> object:
-    test = kept.run.load_data().test
+    test = kept.load_data().test
     if not isinstance(test, tuple):
         raise DataError("expected a file to predict for: this dataset has no test data that lie in one tensor")
     return test[0]

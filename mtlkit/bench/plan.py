@@ -38,8 +38,9 @@ from mtlkit.data import Data
 from mtlkit.errors import DataError, Problem, SpecError
 from mtlkit.model import Model
 from mtlkit.part import Part
-from mtlkit.runfile import RunFile, complete, read_run
-from mtlkit.spec import Spec
+from mtlkit.runfile import RunFile, complete, parsed_run
+from mtlkit.runfile.checks import model_problems, under
+from mtlkit.source import read
 from mtlkit.train.evaluation import higher_is_better
 from mtlkit.train.trainer import check_settings
 
@@ -130,15 +131,21 @@ def read_plan(
         DataError: the data can't be read.
     """
     source = str(file or DEFAULT)
-    run, tables = read_run(file or DEFAULT, ("bench",))
     problems: list[Problem] = []
+    run, tables = parsed_run(read(file or DEFAULT, "the bench file"), source, problems, ("bench",))
     chosen = Chosen(trunks, sharing, balancers, seeds, jobs)
     grid = read_grid(chosen.over(tables.get("bench", {})), run, problems)
     grid = None if grid is None else narrowed(grid, chosen, problems)
     _refuse_own(run, problems)
+    model = {key: value for key, value in run.model.items() if key not in ("sharing", *_VARIED)}
+    problems += model_problems(model, has_encoder=False)
+    _checked_train(run, (), problems)
+    if not run.data:
+        raise SpecError(problems, source)
     data = _data_of(run, problems, source)
-    spec = complete({key: value for key, value in run.model.items() if key not in ("sharing", *_VARIED)}, data)
-    train = _checked_train(run, spec, problems)
+    spec = complete(model, data)
+    tasks = spec["tasks"]
+    train = _checked_train(run, tuple(tasks) if isinstance(tasks, dict) else (), problems)
     if grid is None:
         raise SpecError(problems, source)
     grid = grid.checked(problems)
@@ -190,6 +197,11 @@ def _data_of(run: RunFile, problems: list[Problem], source: str) -> Data:
 
 
 def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
+    if run.init_from is not None:
+        message = (
+            "is of a single run: a bench trains each variant from first weights, so that none is ahead. Leave it out"
+        )
+        problems.append(Problem("init_from", message))
     problems += [
         Problem(f"train.{name}", "is set by the bench itself, alike for all variants; leave it out")
         for name in OWN
@@ -202,14 +214,14 @@ def _refuse_own(run: RunFile, problems: list[Problem]) -> None:
     ]
 
 
-def _checked_train(run: RunFile, spec: Spec, problems: list[Problem]) -> dict[str, Any]:
-    """The arguments that all runs share; none after adding to `problems`."""
-    tasks, others = spec.get("tasks"), (*OWN, "balancer")
+def _checked_train(run: RunFile, tasks: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
+    """The arguments that all runs share; none after adding to `problems`. `tasks` are none before they are known."""
+    others = (*OWN, "balancer")
     given = {name: value for name, value in run.train.items() if name not in others}
     try:
-        settings = check_settings(given, tuple(tasks) if isinstance(tasks, dict) else ())
+        settings = check_settings(given, tasks)
     except SpecError as error:
-        problems += [Problem(f"train.{p.path}", p.message) for p in error.problems]
+        problems += [problem for problem in under("train", error) if problem not in problems]
         return {}
     return {name: value for name, value in settings.items() if name not in others}
 

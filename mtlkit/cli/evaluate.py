@@ -39,7 +39,7 @@ def _examples(kept: Any, split: str) -> tuple[Any, Any]:
 
     if split not in ("train", "valid", "test"):
         raise typer.BadParameter(f"found split {split!r}, expected train, valid or test")
-    data = kept.run.load_data()
+    data = kept.load_data()
     examples = getattr(data, split)
     if examples is None:
         raise DataError(f"the dataset {kept.run.data['type']!r} has no {split} data here")

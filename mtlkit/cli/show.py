@@ -71,7 +71,7 @@ def _spec_of(source: Path) -> Path | dict[str, Any]:
     if "model" not in tables and "data" not in tables:
         return source
     run, _ = runfile.checked_run(tables, str(source), more=("bench",))
-    return runfile.complete(run.model, run.load_data())
+    return runfile.spec_of(run)
 
 
 def _print_cost(source: Path, batch: int, length: int, as_json: bool) -> None:

@@ -27,9 +27,13 @@ def train(
 
     folder = out or Path("runs") / file.stem
     with read_from(file):
-        finished = runfile.train(file, folder, overwrite=overwrite, resume=resume)
+        finished = runfile.train(file, folder, overwrite=overwrite, resume=resume, tell=_say)
     if finished.test is not None and finished.constant is not None:
         print_scores(finished.test, finished.constant, "test data")
         warn_of_not_better(finished.trainer.model, finished.test, finished.constant)
     console.out.print(f"kept in {folder}", highlight=False, markup=False)
     finished.trainer.processes.end()
+
+
+def _say(line: str) -> None:
+    console.out.print(line, highlight=False, markup=False, soft_wrap=True)

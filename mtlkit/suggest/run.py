@@ -85,6 +85,7 @@ def suggest(
     path = None if isinstance(source, Mapping) else Path(source)
     tables, name = read(source, "the run file"), str(path or "the run file")
     run, _ = checked_run(tables, name)
+    _refuse_begun(run, name)
     _refuse_shared_otherwise(run.model, name)
     _check_counts(steps, every)
     files = Files.at(Path(out), path.stem if path else "run", overwrite)
@@ -105,6 +106,12 @@ def suggest(
         error.add_note(why)  # what took so long to find is told all the same
         raise
     return Suggestion(measured.tasks, measured.affinity, named, why, files.run, files.picture)
+
+
+def _refuse_begun(run: RunFile, source: str) -> None:
+    if run.init_from is not None:
+        message = "found a model to begin from; what tasks do to one another is measured from first weights. Remove it"
+        raise SpecError([Problem("init_from", message)], source)
 
 
 def _refuse_shared_otherwise(model: Spec, source: str) -> None:

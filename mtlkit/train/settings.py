@@ -32,7 +32,7 @@ def checked(
     """The settings that some arguments make: `mtlkit.train.trainer.check_settings`, whose schema is the trainer's."""
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
     problems: list[Problem] = []
-    settings = validate(schema, read(plain, ARGUMENTS), "", problems)
+    settings = _validated(schema, read(plain, ARGUMENTS), problems)
     if settings is None:
         raise SpecError(problems, ARGUMENTS)
     del settings["callbacks"]
@@ -41,12 +41,22 @@ def checked(
     names = settings["trackers"] or []
     settings["trackers"] = [names] if isinstance(names, str) else names
     problems += problems_of(settings["trackers"], settings["out_dir"])
-    if settings["out_dir"] is None:
+    if plain.get("out_dir") is None:
         wanting = [name for name in ("save_every", "resume") if settings[name]]
         problems += [Problem(name, "needs out_dir, the folder where checkpoints lie") for name in wanting]
     if problems:
         raise SpecError(problems, ARGUMENTS)
     return settings
+
+
+def _validated(schema: type[BaseModel], plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any] | None:
+    """The arguments of the right types, with every default filled in, after adding to `problems` what is wrong."""
+    settings = validate(schema, plain, "", problems)
+    if settings is not None:
+        return settings
+    paths = [f"{problem.path}." for problem in problems]
+    right = {name: value for name, value in plain.items() if not any(path.startswith(f"{name}.") for path in paths)}
+    return validate(schema, right, "", [])
 
 
 def check_names(settings: dict[str, Any], tasks: Sequence[str], model: Model | None) -> list[Problem]:

@@ -200,7 +200,7 @@ def test_mistakes_of_all_tables_are_said_at_once(bench_file: Write) -> None:
     with pytest.raises(mtlkit.SpecError) as caught:
         read_plan(file)
     paths = [problem.path for problem in caught.value.problems]
-    assert paths == ["bench.sedes", "train.seed", "model.encoder", "data", "train.epoch"]
+    assert paths == ["bench.sedes", "train.seed", "model.encoder", "train.epoch", "data"]
     file = bench_file(bench={"sharing": [3], "leave_out": ["no/such/thing"]}, train={"epoch": 3})
     with pytest.raises(mtlkit.SpecError) as caught:
         read_plan(file)

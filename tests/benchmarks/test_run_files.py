@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtlkit import runfile
+from mtlkit import Trainer, runfile
+from mtlkit.source import read
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -28,12 +29,12 @@ def _in_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _scores(name: str, out: Path, **data: Any) -> dict[str, dict[str, float]]:
     """The test scores of a run file, with some options of its data changed."""
-    tables = runfile.read(ROOT / "benchmarks" / name)
+    tables = read(ROOT / "benchmarks" / name)
     tables["data"] |= data
     run, _ = runfile.checked_run(tables, name)
     examples = run.load_data()
     model = runfile.seeded_model(runfile.complete(run.model, examples), run.train)
-    trainer = runfile.Trainer(model, progress=False, out_dir=str(out), **run.train)
+    trainer = Trainer(model, progress=False, out_dir=str(out), **run.train)
     trainer.fit(examples.train, examples.valid)
     return trainer.evaluate(examples.test)
 
@@ -65,12 +66,12 @@ def test_what_fills_missing_cells_changes_no_bit(tmp_path: Path) -> None:
     weights = []
     for filled in (y, odd, as_integers):
         np.savez(tmp_path / "filled.npz", X=source["X"], Y=filled, tasks=source["tasks"])
-        tables = runfile.read(ROOT / "benchmarks" / "tox21.toml")
+        tables = read(ROOT / "benchmarks" / "tox21.toml")
         tables["data"]["path"] = str(tmp_path / "filled.npz")
         run, _ = runfile.checked_run(tables, "tox21")
         examples = run.load_data()
         model = runfile.seeded_model(runfile.complete(run.model, examples), {})
-        runfile.Trainer(model, max_steps=30, progress=False).fit(examples.train)
+        Trainer(model, max_steps=30, progress=False).fit(examples.train)
         weights.append(list(model.state_dict().values()))
     for other in weights[1:]:
         assert all(torch.equal(a, b) for a, b in zip(weights[0], other, strict=True))

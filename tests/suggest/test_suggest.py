@@ -399,7 +399,7 @@ def test_tox21(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lookahead: bool)
     run, _ = runfile.read_run(found.run_file)
     data = run.load_data()
     model = runfile.seeded_model(runfile.complete(run.model, data), run.train)
-    trainer = runfile.Trainer(model, progress=False, **{**run.train, "epochs": 4})
+    trainer = mtlkit.Trainer(model, progress=False, **{**run.train, "epochs": 4})
     trainer.fit(data.train, data.valid)
     aucs = [scores["auroc"] for scores in trainer.evaluate(data.test).values()]
     assert sum(aucs) / len(aucs) > 0.75

@@ -1,4 +1,4 @@
-"""A spec completed by its data, and mistakes in a run file that are told with the remedy."""
+"""A spec completed by its data, and by a model that it begins from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 
-from mtlkit import SpecError, build_model
+from mtlkit import build_model
 from mtlkit.data.linear import linear
-from mtlkit.runfile import checked_run, complete
+from mtlkit.runfile import complete
 
 
 def test_what_a_task_leaves_out_comes_from_the_data() -> None:
@@ -32,6 +32,10 @@ def test_tasks_of_the_data_that_the_model_does_not_name_are_told() -> None:
     assert list(spec["tasks"]) == [first]
 
 
-def test_a_bench_file_is_told_the_command_that_reads_it() -> None:
-    with pytest.raises(SpecError, match="bench: is what `mtlkit bench` reads. Run: mtlkit bench 'my bench.toml'"):
-        checked_run({"bench": {}, "data": {"type": "digits"}}, "my bench.toml")
+def test_a_model_has_the_encoder_and_sharing_of_the_one_that_it_begins_from() -> None:
+    data = linear()
+    begun = build_model({**complete({"encoder": "mlp"}, data), "sharing": "none"}).spec
+    assert complete({}, data, begun) == {"encoder": begun["encoder"], "sharing": begun["sharing"], **complete({}, data)}
+    assert complete({"sharing": "lora"}, data, begun)["sharing"] == "lora"
+    own = {"encoders": {"low": {"type": "mlp", "from": "x"}}}
+    assert complete(own, data, begun) == complete(own, data)
