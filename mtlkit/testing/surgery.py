@@ -11,11 +11,16 @@ from mtlkit.build import build_model
 from mtlkit.model import Model
 from mtlkit.selecting import parts_of
 from mtlkit.testing.common import close, inputs
+from mtlkit.trunk import origins
 
 
 def check_surgery(model: Model, what: str) -> None:
     """Check that where tasks are renamed, reordered, added and removed, the others have what was theirs."""
     model.eval()
+    for name in model.graph.encoders:
+        weights = model.scheme(name).state_dict()
+        unknown = [place for place in origins(model.scheme(name)) if place not in weights]
+        assert not unknown, f"{what}: `origins` has {unknown[:3]}, expected names of its own weights and buffers"
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
