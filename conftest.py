@@ -1,8 +1,19 @@
-"""The Python blocks of the documents are tests. `<!-- skip: next if(...) -->` before one says what it needs."""
+"""The order of tests, and the Python blocks of the documents, which are tests too.
 
+`<!-- skip: next if(...) -->` before a block says what it needs.
+"""
+
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 _PARSERS = [PythonCodeBlockParser(), SkipParser()]
 
 pytest_collect_file = Sybil(parsers=_PARSERS, patterns=["README.md", "docs/*.md", "docs/tutorials/*.md"]).pytest()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes none is to begin a long file when the others end: documents and slow tests go first."""
+    if hasattr(config, "workerinput"):
+        long = {item.path for item in items if item.path.suffix == ".md" or item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in long)

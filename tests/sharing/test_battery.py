@@ -54,7 +54,7 @@ def test_any_names_of_tasks(scheme: str, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("shape", [(12, 6), (None, 6), (2, 6, 5), (2, None, 5)])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_over_a_plugin(scheme: str, shape: tuple[int | None, ...]) -> None:
-    check_sharing(scheme, [({"type": "tcn", "channels": [8, 4]}, shape)])
+    check_sharing(scheme, [({"type": "tcn", "channels": [8, 4]}, shape)], (2,))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
