@@ -115,7 +115,7 @@ def test_a_task_that_an_encoder_reads_is_never_drawn_with_others() -> None:
     assert "  t1 --> e1" in text.splitlines() and "19 tasks" in text
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 5, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tasks", [1, 2, 5, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("trunk", [([6], "mlp"), ([1, 6, 6], {"type": "cnn", "channels": [4, 4]}), ([2, 3], "rnn")])
 @pytest.mark.parametrize("sharing", [entry.name for entry in mtlkit.sharings.entries()])
 def test_every_scheme_is_drawn(sharing: str, trunk: Any, tasks: int) -> None:

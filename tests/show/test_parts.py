@@ -29,7 +29,7 @@ def built(trunk: str, sharing: str, tasks: int) -> mtlkit.Model:
     )
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 5, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tasks", [1, 2, 5, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("trunk", TRUNKS)
 @pytest.mark.parametrize("sharing", [entry.name for entry in mtlkit.sharings.entries()])
 def test_parts_and_counts_add_up(sharing: str, trunk: str, tasks: int) -> None:
