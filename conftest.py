@@ -1,11 +1,20 @@
-"""The order of tests, and the Python blocks of the documents, which are tests too.
+"""Settings of all tests: of `tests/`, of the plugins, and of the Python blocks of the documents, which are tests too.
 
 `<!-- skip: next if(...) -->` before a block says what it needs.
 """
 
+import os
+
 import pytest
+import torch
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+# Tests run several processes at once; more threads than cores make each of them slower.
+torch.set_num_threads(1)
+
+# No test cuts the power, and to wait for the disk takes longer than most of what is tested.
+os.fsync = lambda descriptor: None
 
 _PARSERS = [PythonCodeBlockParser(), SkipParser()]
 

@@ -1,11 +1,10 @@
-"""Settings of all tests."""
+"""Settings of the tests in this folder."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 import mtlkit
@@ -19,12 +18,6 @@ REGISTRIES = (
     mtlkit.metrics,
     mtlkit.sharings,
 )
-
-# Tests run several processes at once; more threads than cores make each of them slower.
-torch.set_num_threads(1)
-
-# No test cuts the power, and to wait for the disk takes longer than most of what is tested.
-os.fsync = lambda descriptor: None
 
 # A machine that is busy with other tests is no reason to fail.
 settings.register_profile("mtlkit", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
