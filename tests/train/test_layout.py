@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtlkit import Trainer, build_model, encoders
-from mtlkit.train import learner
+from mtlkit.train import forward
 from mtlkit.train.layout import channels_last, images
 
 TASKS = {"a": {"outputs": 2}, "b": {"outputs": 3, "loss": "cross_entropy"}, "c": {"outputs": 1}}
@@ -105,7 +105,7 @@ def test_training_is_the_same(name: str, channels: int, monkeypatch: pytest.Monk
     how["balancer"] = name if name == "sum" else {"type": name, "at": "features"}
     found = Trainer(one, **how).fit((x, y))
     with monkeypatch.context() as patch:
-        patch.setattr(learner, "images", lambda model, rows: frozenset())
+        patch.setattr(forward, "images", lambda model, rows: frozenset())
         expected = Trainer(other, **how).fit((x, y))
     assert found.epochs[-1]["loss"] == pytest.approx(expected.epochs[-1]["loss"], rel=1e-4)
     for key, value in other.state_dict().items():
