@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from mtlkit.data import Data
+from mtlkit.part import Part
 from mtlkit.spec import Spec
 
 # Of a thousand tasks, as many as a warning names.
@@ -21,9 +22,10 @@ def complete(model: Spec, data: Data, begun: Spec | None = None) -> Spec:
         data: on which the model is to be trained.
         begun: of the model that it begins from, whose encoders and sharing it has where it names none.
     """
-    spec = {**_trunk(begun or {}, model), **model}
+    spec = dict(model)
     if spec.get("input") is None and spec.get("inputs") is None:
         spec["inputs"] = data.inputs
+    spec |= _trunk(begun or {}, spec)
     tasks = spec.get("tasks", data.tasks)
     if isinstance(tasks, dict):
         left_out = [name for name in data.tasks if name not in tasks]
@@ -41,7 +43,26 @@ def complete(model: Spec, data: Data, begun: Spec | None = None) -> Spec:
     return spec
 
 
-def _trunk(begun: Spec, model: Spec) -> Spec:
-    if model.get("encoder") is not None or model.get("encoders") is not None:
+def _trunk(begun: Spec, spec: Spec) -> Spec:
+    """The encoders and sharing that a spec has of another, where it names none."""
+    if spec.get("encoder") is not None or spec.get("encoders") is not None:
         return {}
-    return {key: begun[key] for key in ("encoder", "encoders", "sharing") if key in begun}
+    trunk = {key: begun[key] for key in ("encoder", "encoders", "sharing") if key in begun and spec.get(key) is None}
+    was, now = _inputs(begun), _inputs(spec)
+    if len(was) != 1 or len(now) != 1:
+        return trunk
+    # The one input is the same to the encoders, whatever the data call it.
+    if "encoder" in trunk:
+        trunk["encoder"] = _reading(trunk["encoder"], was[0], now[0])
+    if "encoders" in trunk:
+        trunk["encoders"] = {name: _reading(part, was[0], now[0]) for name, part in trunk["encoders"].items()}
+    return trunk
+
+
+def _inputs(spec: Spec) -> list[str]:
+    return ["input"] if spec.get("inputs") is None else [*spec["inputs"]]
+
+
+def _reading(encoder: Part, was: str, now: str) -> Part:
+    """An encoder that reads an input by another name."""
+    return {**encoder, "from": [now if source == was else source for source in encoder["from"]]}

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from mtlkit import build_model
+from mtlkit import adapt, build_model
 from mtlkit.data.linear import linear
 from mtlkit.runfile import complete
 
@@ -39,3 +39,21 @@ def test_a_model_has_the_encoder_and_sharing_of_the_one_that_it_begins_from() ->
     assert complete({"sharing": "lora"}, data, begun)["sharing"] == "lora"
     own = {"encoders": {"low": {"type": "mlp", "from": "x"}}}
     assert complete(own, data, begun) == complete(own, data)
+
+
+def test_the_one_input_of_a_trained_model_may_have_another_name() -> None:
+    data = linear()
+    encoders = {"low": {"type": "mlp"}, "high": {"type": "mlp", "from": ["low", "x"]}}
+    for model in ({"encoder": "mlp"}, {"encoders": encoders}):
+        tasks = {name: {**task, **({"on": "high"} if "encoders" in model else {})} for name, task in data.tasks.items()}
+        begun = build_model({**model, "inputs": {"x": data.inputs["x"]}, "tasks": tasks})
+        named = {"inputs": {"features": data.inputs["x"]}, "tasks": tasks}
+        adapted = adapt(begun, complete(named, data, begun.spec)).adapted
+        assert adapted is not None and not adapted.new and not adapted.dropped
+
+
+def test_an_encoder_that_is_null_is_left_out() -> None:
+    data = linear()
+    begun = build_model(complete({"encoder": "mlp"}, data)).spec
+    empty = {"encoder": None, "sharing": None}
+    assert complete(empty, data, begun)["encoder"] == begun["encoder"]
