@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtlkit.adapting import adapt
 from mtlkit.build import build_model
 from mtlkit.data import Data
@@ -76,7 +78,8 @@ def train(
     checkpoints = Checkpoints(folder / CHECKPOINTS).paths()
     _refuse_to_replace(folder, checkpoints, overwrite, resume)
     run, _ = read_run(path)
-    start = (going_on(checkpoints) if resume else None) or _start(run)
+    # `overwrite` removes the checkpoints before the run could go on from one.
+    start = (going_on(checkpoints) if resume and not overwrite else None) or _start(run)
     data, spec = _data_and_spec(run, start)
     how = {"out_dir": str(folder), **run.train, **({"resume": True} if resume else {})}
     with _of("train", source):
@@ -125,8 +128,6 @@ def seeded_model(spec: Spec, train: Mapping[str, Any], begun: Model | None = Non
         train: the trainer's arguments.
         begun: the model whose weights it has, where they fit.
     """
-    import torch
-
     tasks = spec.get("tasks")
     seed = check_settings(train, tuple(tasks) if isinstance(tasks, dict) else ())["seed"]
     torch.manual_seed(seed)

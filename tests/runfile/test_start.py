@@ -97,6 +97,14 @@ def test_what_was_trained_needs_nothing_of_what_it_began_from() -> None:
         run("anew", flats())
 
 
+def test_a_run_that_overwrites_its_checkpoints_begins_anew_from_the_trained_model() -> None:
+    how = {**STILL, "save_every": 1}
+    run("flats", flats(train=how))
+    told: list[str] = []
+    run("flats", flats(train=how), overwrite=True, resume=True, tell=told.append)
+    assert told and told[0].startswith("begins from houses")
+
+
 def test_a_run_that_goes_on_reads_its_table_as_it_began() -> None:
     how = {"max_steps": 2, "save_every": 2}
     run("more", {"data": DATA, "model": MODEL, "train": how})
