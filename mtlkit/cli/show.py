@@ -68,7 +68,7 @@ def _spec_of(source: Path) -> Path | dict[str, Any]:
     from mtlkit.source import read
 
     tables = read(source)
-    if "model" not in tables and "data" not in tables:
+    if not {"model", "data", "init_from"} & {*tables}:
         return source
     run, _ = runfile.checked_run(tables, str(source), more=("bench",))
     return runfile.spec_of(run)

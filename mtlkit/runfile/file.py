@@ -75,7 +75,10 @@ def checked_run(tables: Mapping[str, Any], source: str, more: tuple[str, ...] = 
     """A run file's plain data, as `read_run` gives them."""
     problems: list[Problem] = []
     run, others = parsed_run(tables, source, problems, more)
-    problems += model_problems(run.model, has_encoder=run.init_from is None)
+    # Also where `init_from` is wrong or misplaced: to miss an encoder then would be a second mistake of one.
+    begins = any(isinstance(table, dict) and table.get(INIT) is not None for table in (tables, *tables.values()))
+    if isinstance(tables.get("model", {}), dict):
+        problems += model_problems(run.model, has_encoder=not begins)
     problems += train_problems(run.train)
     if problems:
         raise SpecError(problems, source)

@@ -54,7 +54,7 @@ class Start:
                 f"found no weight in {self.path} that fits this model: its encoders and tasks have other names, kinds "
                 "or shapes. Leave 'encoder' out of [model], to have that of the trained model, or remove init_from"
             )
-            raise SpecError([Problem(INIT, message)])
+            raise SpecError([Problem(INIT, message)], "the run file")
 
     def warn_of_other_meanings(self, part: Part, data: Data) -> None:
         """Warn of data whose numbers may mean something else than those that the model was trained on.
@@ -89,7 +89,8 @@ def begun_from(path: str) -> Start:
     """
     if not os.path.isdir(path):  # unlike Path.is_dir no error where the name is too long
         found = f"found {path!r}, which is no folder in {os.getcwd()}"
-        raise SpecError([Problem(INIT, f"{found}. Expected one that `mtlkit train` or model.save() wrote")])
+        message = f"{found}. Expected one that `mtlkit train` or model.save() wrote"
+        raise SpecError([Problem(INIT, message)], "the run file")
     folder = Folder.of(path)
     model = load_from(folder)
     data = plain_json(folder, RUN).get("data") if RUN in folder else None

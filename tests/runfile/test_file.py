@@ -67,10 +67,12 @@ def test_a_model_names_its_encoder_unless_it_begins_from_another() -> None:
 
 def test_what_it_begins_from_stands_above_all_tables() -> None:
     with pytest.raises(SpecError) as caught:
-        checked_run({"data": {"type": "linear"}, "model": {"encoder": "mlp"}, "train": {"init_from": "m"}}, "run.toml")
+        checked_run({"data": {"type": "linear"}, "train": {"init_from": "m"}}, "run.toml")
     assert paths(caught) == ["train.init_from"] and "Put it above all tables" in str(caught.value)
-    with pytest.raises(SpecError, match="init_from: found 3, expected the folder of a trained model"):
-        checked_run({"data": {"type": "linear"}, "model": {"encoder": "mlp"}, "init_from": 3}, "run.toml")
+    for wrong in ({"init_from": 3}, {"model": 3}):
+        with pytest.raises(SpecError) as caught:
+            checked_run({"data": {"type": "linear"}, **wrong}, "run.toml")
+        assert paths(caught) == [*wrong]
 
 
 def test_what_only_the_data_show_is_told_by_its_place_in_the_file(tmp_path: Path) -> None:

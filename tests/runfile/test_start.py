@@ -93,7 +93,7 @@ def test_what_was_trained_needs_nothing_of_what_it_began_from() -> None:
     assert kept.load_data().table == kept.table
     whole = run("flats", flats(train={**how, "max_steps": 8}), resume=True)
     assert whole.trainer.step == 8
-    with pytest.raises(SpecError, match=r"init_from: found 'houses', which is no folder in .*Expected one that"):
+    with pytest.raises(SpecError, match=r"(?s)in the run file:.*init_from: found 'houses', which is no folder in .*Expected one that"):
         run("anew", flats())
 
 
