@@ -47,7 +47,8 @@ def _trunk(begun: Spec, spec: Spec) -> Spec:
     """The encoders and sharing that a spec has of another, where it names none."""
     if spec.get("encoder") is not None or spec.get("encoders") is not None:
         return {}
-    trunk = {key: begun[key] for key in ("encoder", "encoders", "sharing") if key in begun and spec.get(key) is None}
+    mine = ("encoder", "encoders", "sharing")
+    trunk: Spec = {key: begun[key] for key in mine if key in begun and spec.get(key) is None}
     was, now = _inputs(begun), _inputs(spec)
     if len(was) != 1 or len(now) != 1:
         return trunk

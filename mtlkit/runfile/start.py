@@ -19,7 +19,7 @@ from mtlkit.guarded import Folder
 from mtlkit.model import Model
 from mtlkit.part import Part
 from mtlkit.runfile.file import INIT
-from mtlkit.runfile.kept import RUN, kept_table
+from mtlkit.runfile.kept import RUN, TABLE, kept_table
 from mtlkit.saving import load_from, plain_json
 from mtlkit.spec import Spec
 from mtlkit.train.checkpoint.checkpoints import read
@@ -63,10 +63,16 @@ class Start:
             part: of the dataset that the run names.
             data: it.
         """
-        if self.model is None or self.table is not None:
+        if self.model is None:
             return
         ids = [name for name, one in data.inputs.items() if one.get("dtype") == "int64"]
-        if data.table is not None:
+        if self.table is not None and data.table is None:
+            warnings.warn(
+                f"{self.path}: was trained on data in the scales of its {TABLE}, and those of {part['type']!r} are "
+                "taken as they are. They must be in these scales, and in the same order",
+                stacklevel=2,
+            )
+        elif self.table is None and data.table is not None:
             warnings.warn(
                 f"{self.path}: keeps no format of a table, so that columns, scales and categories are fitted anew. "
                 "What was learned of others is worth less; begin from a folder that `mtlkit train` wrote",
