@@ -47,7 +47,7 @@ class RunFile:
             DataError: it can't be read, or not as `kept` says.
             SpecError: the factory refuses the options.
         """
-        context = () if kept is None or not takes_context(datasets, self.data["type"]) else (kept,)
+        context = (kept,) if takes_context(datasets, self.data["type"]) else ()
         try:
             with contextlib.chdir(self.folder) if self.folder and self.folder.is_dir() else contextlib.nullcontext():
                 return make(datasets, self.data, *context)
@@ -88,7 +88,7 @@ def checked_run(tables: Mapping[str, Any], source: str, more: tuple[str, ...] = 
 def parsed_run(
     tables: Mapping[str, Any], source: str, problems: list[Problem], more: tuple[str, ...] = ()
 ) -> tuple[RunFile, dict[str, Any]]:
-    """The same, after adding to `problems` what is wrong with its tables, and with the dataset's part; without that.
+    """A run file's plain data without what is wrong with its tables and the dataset's part, which `problems` gets.
 
     Raises:
         SpecError: it is no run file but a spec.

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from mtlkit import SpecError
+from mtlkit import Data, SpecError, datasets
 from mtlkit.bench.plan import read_plan
+from mtlkit.data import Format
+from mtlkit.data.linear import linear
 from mtlkit.guarded import as_json
 from mtlkit.runfile import checked_run, parsed_run, train
 
@@ -96,3 +98,16 @@ def test_a_part_that_is_wrong_is_none() -> None:
 def test_a_bench_file_is_told_the_command_that_reads_it() -> None:
     with pytest.raises(SpecError, match="bench: is what `mtlkit bench` reads. Run: mtlkit bench 'my bench.toml'"):
         checked_run({"bench": {}, "data": {"type": "digits"}}, "my bench.toml")
+
+
+def test_a_dataset_of_a_plugin_is_told_that_there_is_no_format_of_before() -> None:
+    got: list[Any] = []
+
+    @datasets.register("coins")
+    def coins(kept: Format | None, /, *, seed: int = 0) -> Data:
+        got.append(kept)
+        return linear(seed=seed)
+
+    run, _ = checked_run({"data": {"type": "coins"}, "model": {"encoder": "mlp"}}, "run.toml")
+    run.load_data()
+    assert got == [None]
