@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -33,11 +34,15 @@ from mtlkit.train.kept import evaluating
 from mtlkit.train.lowest import lowest_by_descent, lowest_by_halving
 from mtlkit.train.several.processes import Processes
 
-# Numbers of outputs whose loss is computed at each step of a search; of more labels, some at equal distances are taken.
-# What so many say of a mean is off by a thousandth of a standard deviation, and its loss by a millionth.
+# Numbers of outputs whose loss is computed at once in a search; of more labels, some are drawn. What so many say of a
+# mean is off by a thousandth of a standard deviation, and its loss by a millionth.
 _MOST = 2**20
+# Examples of which none is left out, however large they are.
+_FEW = 16
 # Numbers of outputs in a batch, of labels that are only counted and of what is scored.
 _ALL, _SCORED = 2**62, 2**20
+# The share at which a search begins of all classes together that no label has.
+_NEVER = 1e-6
 
 
 def constant_outputs(
@@ -122,7 +127,8 @@ class _Labels:
         self.counted = self.kind == "class" and declares(type(self.loss), "each")
         self._counts = torch.zeros(self.size, dtype=torch.float64)
         self._rows: dict[torch.Size, list[Tensor]] = {}
-        self._seen, self._every = 0, 1
+        # Drawn, not at equal distances: columns of images come again at equal distances, and so may classes.
+        self._share, self._draws = 1.0, torch.Generator().manual_seed(0)
 
     def add(self, target: Tensor) -> None:
         """Take some labels into account. Of classes whose loss is known label by label, their numbers say it all."""
@@ -133,12 +139,11 @@ class _Labels:
         if self.counted:
             self._counts += torch.bincount(target[target != MISSING_CLASS], minlength=self.size).double().cpu()
             return
-        rows = target[-self._seen % self._every :: self._every]
-        self._seen += len(target)
+        rows = target if self._share == 1 else self._some(target, self._share)
         self._rows.setdefault(rows.shape[1:], []).append(rows)
-        while self._numbers > _MOST and self._seen > self._every:
-            self._every *= 2
-            self._rows = {shape: [_joined(parts)[::2]] for shape, parts in self._rows.items()}
+        while self._numbers > _MOST and sum(map(len, chain(*self._rows.values()))) > _FEW:
+            self._share /= 2
+            self._rows = {shape: [self._some(_joined(parts), 0.5)] for shape, parts in self._rows.items()}
         # No view: what it is of, a batch in memory that processes share, may be large or of a limited number.
         parts = self._rows[rows.shape[1:]]
         parts[-1] = parts[-1].clone()
@@ -149,8 +154,10 @@ class _Labels:
         Raises:
             _NoConstant: there is none.
         """
-        search = lowest_by_halving if self.kind == "element" else lowest_by_descent
-        output = search(lambda output: self.measured(output)[1], self.size)
+        if self.kind == "element":
+            output = lowest_by_halving(self._slope, self.size)
+        else:
+            output = lowest_by_descent(self._slope, self._guess())
         value, _ = self.measured(output)
         if not math.isfinite(value):
             raise _NoConstant(f"its loss is {value} of the best that was found")
@@ -175,16 +182,17 @@ class _Labels:
             raise _NoConstant("it has no training label")
         return value / number, gradient / number
 
+    def _slope(self, output: Tensor) -> Tensor:
+        return self.measured(output)[1]
+
     def _losses(self, output: Tensor) -> Iterator[tuple[Tensor, float]]:
         """Mean losses of parts of the labels, each with the number of labels that it is the mean of."""
         if self.counted:
-            classes = self._counts.nonzero().flatten()
-            numbers, classes = self._counts[classes].to(output), classes.to(self.device)
-            each = self.loss.each(output.expand(len(classes), -1), classes)
-            weight = self.loss.each_weight(classes) if hasattr(self.loss, "each_weight") else None
-            total = (numbers if weight is None else numbers * weight).sum()
-            if len(classes):
-                yield (numbers * each).sum() / total, float(total)
+            there = self._counts.nonzero().flatten()
+            for classes in there.split(max(1, _MOST // self.size)) if len(there) else ():
+                numbers, weighted = self._counts[classes].to(output), self._weighted(classes).to(output)
+                each = self.loss.each(output.expand(len(classes), -1), classes.to(self.device))
+                yield (numbers * each).sum() / weighted.sum(), float(weighted.sum())
             return
         for rows, complete in self._whole:
             shape = (*rows.shape, self.size) if self.kind == "class" else rows.shape
@@ -192,6 +200,26 @@ class _Labels:
             selected, labels = select(self.loss, _spread(output, shape, axis), rows, complete)
             if len(labels):
                 yield self.loss(selected, labels), count(self.loss, labels)
+
+    def _guess(self) -> Tensor:
+        """Where to begin to search: near the logarithms of the classes' frequencies, where these are known."""
+        if not self.counted:
+            return torch.zeros(self.size)
+        weighted = self._weighted(torch.arange(self.size))
+        if self.processes is not None:
+            weighted = self.processes.sum(weighted.to(self.device)).cpu()
+        return (weighted / weighted.sum()).clamp(min=_NEVER / self.size).log()
+
+    def _weighted(self, classes: Tensor) -> Tensor:
+        """The number of labels of these classes, times their weight in the mean."""
+        weigh = getattr(self.loss, "each_weight", None)
+        weights = None if weigh is None else weigh(classes.to(self.device))
+        numbers = self._counts[classes]
+        return numbers if weights is None else numbers * weights.to(numbers)
+
+    def _some(self, rows: Tensor, share: float) -> Tensor:
+        """As many of some rows, drawn."""
+        return rows[(torch.rand(len(rows), generator=self._draws) < share).to(rows.device)]
 
     @cached_property
     def _whole(self) -> list[tuple[Tensor, bool]]:

@@ -1,11 +1,10 @@
 """Where a convex function of a few numbers is lowest, given its slope at any point.
 
-    lowest_by_halving(slope_at, 3)    # of a sum of functions of one number each, which may have corners
-    lowest_by_descent(slope_at, 3)    # of a smooth function of all of them
+    lowest_by_halving(slope_at, 3)                   # of a sum of functions of one number each, which may have corners
+    lowest_by_descent(slope_at, torch.zeros(3))      # of a smooth function of all of them, from a guess on
 
-Both begin at 0 and know no scale: labels may be prices or probabilities. They look at slopes alone, since in single
-precision the values near the lowest one are all the same. An optimiser of torch would import its compiler, which takes
-seconds.
+Both know no scale: labels may be prices or probabilities. They look at slopes alone, since in single precision the
+values near the lowest one are all the same. An optimiser of torch would import its compiler, which takes seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SlopeAt = Callable[[Tensor], Tensor]
 
 # Doubling from 1 reaches what a float32 holds in 128 steps; most searches end after some 30.
 _MOST_STEPS = 200
-# The width of what is left, beside the point itself; and the largest slope, beside that at the beginning.
+# The width of what is left, beside the point itself; and the largest slope, beside that at 0 or at the guess.
 _CLOSE, _LEVEL = 1e-6, 1e-5
 # Steps from which the curvature is known.
 _REMEMBERED = 10
@@ -43,20 +42,21 @@ def lowest_by_halving(slope_at: SlopeAt, size: int) -> Tensor:
     return point
 
 
-def lowest_by_descent(slope_at: SlopeAt, size: int) -> Tensor:
+def lowest_by_descent(slope_at: SlopeAt, guess: Tensor) -> Tensor:
     """The lowest point [n] of a smooth convex function, by L-BFGS (Nocedal, Mathematics of Computation 1980)."""
-    point = torch.zeros(size, dtype=torch.float64)
-    slope = slope_at(point)
-    first = float(slope.abs().max())
+    point, slope = guess.double(), slope_at(guess.double())
+    steep = float(torch.maximum(slope.abs(), slope_at(torch.zeros_like(point)).abs()).max())
     steps: deque[tuple[Tensor, Tensor]] = deque(maxlen=_REMEMBERED)
     for _ in range(_MOST_STEPS):
-        if not float(slope.abs().max()) > _LEVEL * first:
+        if not float(slope.abs().max()) > _LEVEL * steep:
             break
-        step = _towards_lowest(slope, steps) if steps else -slope / first
+        step = _towards_lowest(slope, steps) if steps else -slope / steep
         there = slope_at(point + step)
         # Shorter as long as it ends on the other side, where it climbs half as steeply or more. NaN is no place to be.
-        while not float(there @ step) <= -float(slope @ step) / 2 and bool(step.any()):
+        while not float(there @ step) <= -float(slope @ step) / 2:
             step = step / 2
+            if torch.equal((point + step).float(), point.float()):
+                return point  # what slopes say of so short a step is rounding: classes that are alike have no others
             there = slope_at(point + step)
         if float((there - slope) @ step) > 0:
             steps.append((step, there - slope))

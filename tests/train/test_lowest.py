@@ -30,7 +30,7 @@ def test_both_find_means_whatever_their_scale(scale: float) -> None:
         return steep * (point - y)
 
     assert torch.allclose(lowest_by_halving(slope_at, 3), y, rtol=2e-6, atol=0)
-    assert torch.allclose(lowest_by_descent(slope_at, 3), y, rtol=1e-2, atol=1e-2 * scale)
+    assert torch.allclose(lowest_by_descent(slope_at, torch.zeros(3)), y, rtol=1e-2, atol=1e-2 * scale)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -46,5 +46,19 @@ def test_halving_stops_where_an_endless_slope_becomes_level(sign: int) -> None:
 def test_descent_finds_the_logarithms_of_frequencies(counts: list[int]) -> None:
     share = torch.tensor(counts, dtype=torch.float64)
     share /= share.sum()
-    found = lowest_by_descent(lambda point: point.softmax(0) - share, len(share)).softmax(0)
+    found = lowest_by_descent(lambda point: point.softmax(0) - share, torch.zeros(len(share))).softmax(0)
     assert torch.allclose(found, share, atol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [[5000] * 10, [180] * 7 + [179] * 3])
+def test_descent_ends_where_slopes_are_rounding_alone(counts: list[int]) -> None:
+    """Of classes that are alike, the slope at 0 is as small as any."""
+    share = torch.tensor(counts) / sum(counts)
+    asked = []
+
+    def slope_at(point: Tensor) -> Tensor:
+        asked.append(point)
+        return (point.float().softmax(0) - share).double()
+
+    assert torch.allclose(lowest_by_descent(slope_at, torch.zeros(10)).float().softmax(0), share, atol=1e-6)
+    assert len(asked) < 200
