@@ -16,6 +16,7 @@ from torch import Tensor
 from mtlkit.data import Format
 from mtlkit.data.archive import read_arrays
 from mtlkit.data.array import to_input
+from mtlkit.data.format import TableFormat
 from mtlkit.data.frame import refuse_no_table, write_table
 from mtlkit.data.npz import BITS_A_BYTE
 from mtlkit.data.predicted import unused
@@ -57,7 +58,8 @@ def predict_file(kept: Kept, folder: Path, source: Path | None, out: Path | None
     elif table is not None:
         table.write(str(out), predictions, str(source))
     else:
-        write_table(str(out), _columns(predictions, kept.table), ",")
+        marks = (kept.table.separator, kept.table.decimal) if isinstance(kept.table, TableFormat) else ()
+        write_table(str(out), _columns(predictions, kept.table), *marks)
     return out, len(next(iter(predictions.values())))
 
 

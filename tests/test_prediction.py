@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from mtlkit import DataError, MtlkitError, Trainer, build_model
+from mtlkit.data.format import TableFormat
+from mtlkit.data.target import NumberTarget
 from mtlkit.prediction import predict_file
 from mtlkit.runfile import Kept, RunFile
 
@@ -44,6 +47,15 @@ def test_columns_of_one_name_are_kept_apart(source: Path, tmp_path: Path) -> Non
     found = pandas.read_csv(written)
     assert list(found) == ["a_0", "a_1", "a_0_predicted"]
     assert np.allclose(found["a_0"], expected["a"][:, 0]) and np.allclose(found["a_0_predicted"], expected["a_0"][:, 0])
+
+
+def test_columns_are_written_as_the_table_of_training_was(source: Path, tmp_path: Path) -> None:
+    """From arrays, and for the test data, which come from no table that is given."""
+    pandas = pytest.importorskip("pandas")
+    table = TableFormat([], {"a": NumberTarget(mean=0.5, scale=3.0)}, separator=";", decimal=",")
+    written, _ = predict_file(replace(run := kept(a=1), table=table), tmp_path, source, None)
+    expected = 3 * run.trainer.predict(torch.from_numpy(np.load(source)["x"]))["a"] + 0.5
+    assert np.allclose(pandas.read_csv(written, sep=";", decimal=",")["a"], expected[:, 0])
 
 
 @pytest.mark.parametrize(
