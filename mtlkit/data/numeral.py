@@ -17,8 +17,9 @@ Decimal: TypeAlias = Literal[".", ","]
 
 _NAMES: dict[Decimal, str] = {".": "point", ",": "comma"}
 _SWAPPED = str.maketrans(",.", ".,")
-# With or without decimals and separators of thousands; no date and no version, which have more marks.
-_NUMERAL = re.compile(r"[-+]?(\d+|\d{1,3}(,\d{3})+|\d{1,3}(\.\d{3})+)([.,]\d+)?([eE][-+]?\d+)?", re.ASCII)
+# With or without decimals and separators of thousands, or the 0 before a mark; no date and no version, which have more
+# marks.
+_NUMERAL = re.compile(r"[-+]?((\d+|\d{1,3}(,\d{3})+|\d{1,3}(\.\d{3})+)([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def parsed(texts: Any, decimal: Decimal) -> Any:

@@ -316,6 +316,7 @@ def test_decimal_commas_are_read_and_written(save, european, tmp_path):
     ("cells", "decimal", "remedy"),
     [
         (["3,5", "3", "4,25"], ".", 'a decimal point .* set decimal = "," if a CSV file has them so, or set another'),
+        ([",5", "-,25"], ".", 'a decimal point .* set decimal = ","'),  # as SPSS has them
         (["1,234", "2,345.5"], ".", "a decimal point and without separators of thousands"),
         (["3.5", "3"], ",", 'a decimal comma .* set decimal = "."'),
         (["1.234,5", "2.345,5"], ",", "a decimal comma and without separators of thousands"),
@@ -325,7 +326,7 @@ def test_numbers_that_are_written_otherwise_are_no_categories(european, cells, d
     path = european(frame()[["visits", "species"]].assign(width=np.array(cells)[np.arange(N) % len(cells)]))
     how = {"path": path, "tasks": {"species": "class"}, "separator": ";", "decimal": decimal}
     with pytest.raises(
-        DataError, match=rf"column 'width', row \d below the header: found '\d.*', expected .* {remedy}"
+        DataError, match=rf"column 'width', row \d below the header: found '.*\d', expected .* {remedy}"
     ):
         csv(**how)
     assert csv(**how, inputs={"width": "category"}).inputs["x"]["shape"] == [len(cells)]
