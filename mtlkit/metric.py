@@ -113,4 +113,7 @@ def poisson_deviance(problem: str, outputs: int) -> Metric:
     """Mean Poisson deviance of counts."""
     from torchmetrics import TweedieDevianceScore
 
-    return TweedieDevianceScore(power=1)
+    class Deviance(TweedieDevianceScore):
+        higher_is_better = False  # type: ignore[assignment]  # torchmetrics says nothing of it
+
+    return Deviance(power=1)

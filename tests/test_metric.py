@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from mtlkit import SpecError, Trainer, build_model
+from mtlkit import SpecError, Trainer, build_model, metrics
 
 ROWS = 101
 MISSING = torch.arange(ROWS) % 7 == 3
@@ -87,6 +87,14 @@ def test_counts() -> None:
     found, p = scores(1, "poisson", ["poisson_deviance", "mae"], target)
     assert found["poisson_deviance"] == pytest.approx(sk.mean_poisson_deviance(target[:, 0].numpy(), p[:, 0]), rel=1e-4)
     assert found["mae"] == near(sk.mean_absolute_error(target[:, 0].numpy(), p[:, 0]))
+
+
+def test_of_every_metric_it_is_known_which_direction_is_better() -> None:
+    lower = {"mae", "mse", "rmse", "poisson_deviance"}
+    built_in = [entry.name for entry in metrics.entries() if entry.owner == "built-in"]
+    for name in built_in:
+        for problem in metrics[name].problems:
+            assert metrics[name](problem, 3).higher_is_better is (name not in lower)
 
 
 def test_what_is_undefined_is_nan() -> None:
