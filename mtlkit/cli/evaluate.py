@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any
 
 import typer
@@ -26,11 +27,12 @@ def evaluate(
         train, examples = _examples(kept, split)
         scores, constant = kept.trainer.evaluate(examples), kept.trainer.evaluate_constant(train, examples)
     if as_json and console.first:
-        finite = {t: {k: v if v == v else None for k, v in s.items()} for t, s in scores.items()}
+        finite = {t: {k: v if math.isfinite(v) else None for k, v in s.items()} for t, s in scores.items()}
         typer.echo(json.dumps(finite, indent=1, ensure_ascii=False))
     elif not as_json:
         print_scores(scores, constant, f"{split} data")
     warn_of_not_better(kept.trainer.model, scores, constant)
+    kept.trainer.processes.end()
 
 
 def _examples(kept: Any, split: str) -> tuple[Any, Any]:
