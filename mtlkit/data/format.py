@@ -128,6 +128,5 @@ def restored(adapter: TypeAdapter[_Format], state: dict[str, Any]) -> _Format:
     except ValidationError as error:
         first, number = error.errors(include_url=False)[0], error.error_count()
         place = ".".join(map(str, first["loc"]))
-        raise DataError(
-            f"found no state of a table format: {shown(place)}: {first['msg']}, and {number - 1} more"
-        ) from error
+        more = f", and {number - 1} more" * (number > 1)
+        raise DataError(f"found no state of a table format: {shown(place)}: {first['msg']}{more}") from error
