@@ -1,7 +1,7 @@
 """Which tasks are not shown to be learned: a constant prediction, the same for every example, is as good.
 
 not_learned(found)              # {"ink": ["mlp/hard/sum", "rnn/hard/sum"]}
-[*told_not_learned(found)]      # ["In ink mlp/hard/sum and rnn/hard/sum are not shown to have learned anything: ..."]
+[*told_not_learned(found)]      # ["In ink mlp/hard/sum is not shown to be better than a constant prediction, ..."]
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def told_not_learned(found: Findings) -> Iterator[str]:
         constant = figure(found.result.constant_of(task), found.decimals(task))
         who = f"{some(names)} {'is' if len(names) == 1 else 'are'} not"
         who = "no variant is" if len(names) == len(found.rows) > 1 else who
-        like = f"a constant prediction has {found.result.measures[task].metric} {constant}"
-        yield f"In {isolated(task)} {who} shown to have learned anything: {like}."
+        like = f"a constant prediction, which has {found.result.measures[task].metric} {constant}"
+        yield f"In {isolated(task)} {who} shown to be better than {like}."
     if (more := len(unlearned) - MOST_NAMES) > 0:
         yield f"The same is true of some variants in {counted(more, 'more task')}."
 

@@ -43,8 +43,9 @@ def warn_of_not_better(model: Model, scores: Scores, constant: Scores) -> None:
     words = [f"{printable(task)} ({', '.join(names)})" for task, names in found.items()]
     more = [f"{len(words) - _LISTED:,} more tasks"] * (len(words) > _LISTED)
     warnings.warn(
-        f"not better than a constant prediction: {', '.join([*words[:_LISTED], *more])}. Train longer or with another "
-        "learning rate, and look whether the inputs tell anything of it",
+        f"not better than a constant prediction: {', '.join([*words[:_LISTED], *more])}. Where training data "
+        "(mtlkit evaluate --split train) say the same, train longer or with another learning rate, and look whether "
+        "the inputs tell anything of it; else it was learned by heart: stop earlier (patience), or find more data",
         stacklevel=2,
     )
 

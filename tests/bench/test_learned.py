@@ -30,11 +30,13 @@ def test_what_is_not_on_the_better_side_is_not_shown_to_be_learned(scored: Made)
     found = Findings.of(result_of(scored, 0.6, 0.5))
     assert not_learned(found) == {"left": ["cnn/mmoe/sum"], "ink": ["cnn/mmoe/sum"]}
     assert answered(found).points["Not learned"] == [
-        "In left cnn/mmoe/sum is not shown to have learned anything: a constant prediction has accuracy 0.60.",
-        "In ink cnn/mmoe/sum is not shown to have learned anything: a constant prediction has mae 0.500.",
+        "In left cnn/mmoe/sum is not shown to be better than a constant prediction, which has accuracy 0.60.",
+        "In ink cnn/mmoe/sum is not shown to be better than a constant prediction, which has mae 0.500.",
     ]
     none = Findings.of(result_of(scored, 0.9, 0.2))
-    assert "In ink no variant is shown to have learned anything" in answered(none).points["Not learned"][1]
+    assert (
+        "In ink no variant is shown to be better than a constant prediction" in answered(none).points["Not learned"][1]
+    )
     assert "a constant prediction has 0.200." in answered(none).tasks[1]
 
 

@@ -55,7 +55,7 @@ def test_a_constant_prediction_has_a_row_of_its_own(made: Made) -> None:
     lines = printed(result)
     (row,) = [text for text in lines if text.startswith("constant")]
     assert [float(cell) for cell in row.split()[1:] if cell != "–"] == [0.11, 0.0] and row.split()[2] == "–"
-    assert "In ink no variant is shown to have learned anything: a constant prediction has mae 0.00" in " ".join(lines)
+    assert "In ink no variant is shown to be better than a constant prediction, which has mae 0.00" in " ".join(lines)
     assert "the best for the training labels" in " ".join(lines)
 
 

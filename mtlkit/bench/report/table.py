@@ -98,7 +98,7 @@ def legend_of(found: Findings) -> str:
         words.append("Δm: the mean relative gain over training each task alone with the same trunk.")
     if found.result.constant:
         words.append(f"A {CONSTANT} is the same for every example, the best for the training labels: what is no better")
-        words.append("has learned nothing.")
+        words.append("has learned nothing that the figure shows.")
     return " ".join(words)
 
 
