@@ -46,4 +46,6 @@ def remedy(cell: str, decimal: Decimal, *, fixed: bool = False) -> str:
     if fixed:
         return f"{write}, as the table of training has them."
     other = "," if decimal == "." else "."
+    if other in cell and decimal in cell and cell.rindex(decimal) > cell.rindex(other):
+        return f"{write}, or set another kind."
     return f'{write}, set decimal = "{other}" if a CSV file has them so, or set another kind.'

@@ -318,6 +318,7 @@ def test_decimal_commas_are_read_and_written(save, european, tmp_path):
         (["3,5", "3", "4,25"], ".", 'a decimal point .* set decimal = "," if a CSV file has them so, or set another'),
         ([",5", "-,25"], ".", 'a decimal point .* set decimal = ","'),  # as SPSS has them
         (["1,234", "2,345.5"], ".", "a decimal point and without separators of thousands"),
+        (["2,345.5", "1,234"], ".", "a decimal point and without separators of thousands, or set another kind"),
         (["3.5", "3"], ",", 'a decimal comma .* set decimal = "."'),
         (["1.234,5", "2.345,5"], ",", "a decimal comma and without separators of thousands"),
     ],
