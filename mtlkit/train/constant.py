@@ -167,17 +167,25 @@ class _Labels:
         """The loss of a constant output [size], and its gradient.
 
         Raises:
-            _NoConstant: there is no label.
+            _NoConstant: there is no label, or the loss has failed in another process.
+            Exception: what the loss raises.
         """
         table = torch.zeros(2 + self.size, dtype=torch.float64, device=self.device)
         at = output.float().to(self.device).requires_grad_()
-        with torch.enable_grad():
-            for loss, number in self._losses(at):
-                (gradient,) = torch.autograd.grad(loss, at)
-                table += number * torch.cat([loss.detach().view(1), torch.ones_like(at[:1]), gradient]).double()
-        if self.processes is not None:
-            self.processes.sum(table)
+        try:
+            with torch.enable_grad():
+                for loss, number in self._losses(at):
+                    (gradient,) = torch.autograd.grad(loss, at)
+                    table += number * torch.cat([loss.detach().view(1), torch.ones_like(at[:1]), gradient]).double()
+        except Exception:
+            table.fill_(torch.nan)  # which the others, who wait for it, are told by
+            raise
+        finally:
+            if self.processes is not None:
+                self.processes.sum(table)
         value, number, gradient = float(table[0]), float(table[1]), table[2:].cpu()
+        if self.processes is not None and math.isnan(number):
+            raise _NoConstant("its loss fails in another process")
         if not number:
             raise _NoConstant("it has no training label")
         return value / number, gradient / number

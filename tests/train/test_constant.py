@@ -186,6 +186,37 @@ def test_a_task_that_has_none_is_told_and_scored_as_unknown() -> None:
     assert math.isfinite(scores["a"]["loss"]) and math.isnan(scores["b"]["loss"]) and math.isnan(scores["c"]["loss"])
 
 
+def test_a_loss_that_fails_in_one_process_leaves_none_waiting() -> None:
+    """Both take part in one sum a task, from which the other learns that there is none."""
+
+    @losses.register("odd")
+    class Odd(nn.Module):
+        def __init__(self, outputs: int) -> None:
+            super().__init__()
+
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            if len(target) % 2:
+                raise RuntimeError("an odd number")
+            return (output - target).square().mean()
+
+    class Processes:
+        def __init__(self, other: list[Tensor]) -> None:
+            self.mine: list[Tensor] = []
+            self.other = other
+
+        def sum(self, values: Tensor) -> Tensor:
+            self.mine.append(values.clone())
+            return values.add_(self.other[0]) if self.other else values
+
+    model = model_of(t={"outputs": 1, "loss": "odd"})
+    failing = Processes([])
+    for rows, processes, words in ((3, failing, "an odd number"), (4, Processes(failing.mine), "in another process")):
+        data = torch.randn(rows, 3), {"t": torch.randn(rows, 1)}
+        with pytest.warns(UserWarning, match=f"its loss fails.* {words}"):
+            assert constant_outputs(model, batches(model, data, 16), CPU, processes) == {}  # type: ignore[arg-type]
+        assert len(processes.mine) == 1
+
+
 def test_of_many_labels_some_are_taken_all_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of sorted ones too, and from batches of any size."""
     monkeypatch.setattr(constant, "_MOST", 1000)
