@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from unittest import mock
 import pytest
 
 from mtlkit import cli
+from mtlkit.cli.scores import print_scores
 
 RUN = """
 [data]
@@ -142,6 +144,13 @@ def test_a_model_that_has_learned_nothing_is_told_so(folder: Path) -> None:
     assert "not better than a constant prediction: sold (" in done.stderr and set(json.loads(done.stdout)) == {
         "price", "sold"
     }  # fmt: skip
+
+
+def test_scores_of_any_scale_can_be_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"t": {"loss": 2.5e-9, "mae": 0.25, "mse": 4e8, "r2": math.nan}}
+    print_scores(scores, {"t": dict.fromkeys(scores["t"], 0.0)}, "test data")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["t", "2.500e-09", "0.2500", "4.000e+08", "nan"] in rows
 
 
 def test_predict_without_a_file_writes_the_test_rows_in_the_tables_units(folder: Path) -> None:

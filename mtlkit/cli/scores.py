@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Of a thousand tasks, as many as a warning names.
 _LISTED = 10
+# What is smaller or larger is written with a power of ten.
+_SMALL, _LARGE = 1e-3, 1e6
 
 
 def print_scores(scores: Scores, constant: Scores, what: str) -> None:
@@ -51,4 +54,10 @@ def warn_of_not_better(model: Model, scores: Scores, constant: Scores) -> None:
 
 
 def _cells(values: dict[str, float], names: list[str]) -> list[str]:
-    return [f"{values[name]:.4f}" if name in values else "" for name in names]
+    return [_figure(values[name]) if name in values else "" for name in names]
+
+
+def _figure(value: float) -> str:
+    """ "0.9312", "1.234e+09": of labels in nanometres four decimals say nothing."""
+    beyond = 0 < abs(value) < _SMALL or _LARGE <= abs(value) < math.inf
+    return f"{value:.3e}" if beyond else f"{value:.4f}"
