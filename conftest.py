@@ -4,11 +4,14 @@
 """
 
 import os
+from typing import Any
 
 import pytest
 import torch
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from mtlkit.registry import registries
 
 # Tests run several processes at once; more threads than cores make each of them slower.
 torch.set_num_threads(1)
@@ -18,7 +21,25 @@ os.fsync = lambda descriptor: None
 
 _PARSERS = [PythonCodeBlockParser(), SkipParser()]
 
-pytest_collect_file = Sybil(parsers=_PARSERS, patterns=["README.md", "docs/*.md", "docs/tutorials/*.md"]).pytest()
+_DOCUMENTS = ["README.md", "docs/*.md", "docs/tutorials/*.md"]
+
+_KEPT = "_registered_before"
+
+
+def _keep_registered(namespace: dict[str, Any]) -> None:
+    namespace[_KEPT] = [(registry, dict(registry._registered)) for registry in registries.values()]
+
+
+def _forget_registered(namespace: dict[str, Any]) -> None:
+    """What a document registers is no part of the tests that come after it in the same process."""
+    for registry, registered in namespace.pop(_KEPT):
+        registry._registered = registered
+        registry._factories.clear()
+
+
+pytest_collect_file = Sybil(
+    parsers=_PARSERS, patterns=_DOCUMENTS, setup=_keep_registered, teardown=_forget_registered
+).pytest()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -89,7 +89,8 @@ def train(
     if start is not None and model.adapted is not None:
         start.refuse_nothing_kept(model)
         tell(f"begins from {start.path}\n{model.adapted}")
-    trainer = Trainer(model, **how)
+    with _of("train", source):
+        trainer = Trainer(model, **how)
     files = _files(run, model, data)
     trainer.beside = files
     trainer.again = shlex.join(["mtlkit", "train", source, "--out", str(folder), "--resume"])

@@ -257,7 +257,7 @@ def test_a_run_file_says_it_too(tmp_path: Path) -> None:
     assert history.epochs[0]["lr"] == {"encoder": 0.3, "head": 0.1, "task2": 0.2}
     lines = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
     assert [line.get("stopped") for line in lines] == [record.get("stopped") for record in history.epochs]
-    for wrong, path in (("task1 = 1", "patience.task1_"), ("encoder = 1", "freeze.encoder_")):
+    for wrong, path in (("task1 = 1", "train.patience.task1_"), ("encoder = 1", "train.freeze.encoder_")):
         file.write_text(RUN_FILE.replace(wrong, wrong.replace(" ", "_ ", 1)))
         with pytest.raises(SpecError) as caught:
             train(file, tmp_path / "other")
