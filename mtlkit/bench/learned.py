@@ -1,6 +1,7 @@
 """Which tasks are not shown to be learned: a constant prediction, the same for every example, is as good.
 
 not_learned(found)              # {"ink": ["mlp/hard/sum", "rnn/hard/sum"]}
+learned_alone(found)            # the same result without the tasks that no variant is shown to have learned
 [*told_not_learned(found)]      # ["In ink mlp/hard/sum is not shown to be better than a constant prediction, ..."]
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mtlkit.bench.findings import Findings
 from mtlkit.bench.statistics import Estimate
@@ -28,6 +30,17 @@ def not_learned(found: Findings) -> dict[str, list[str]]:
         if names:
             unlearned[task] = names
     return unlearned
+
+
+def learned_alone(found: Findings) -> Findings | None:
+    """What the result says without the tasks that no variant is shown to have learned; None without such, or others.
+
+    A gain in noise counts for as much as any other in a mean over tasks.
+    """
+    unlearned = not_learned(found)
+    nobody = {task for task, names in unlearned.items() if len(names) == len(found.rows)}
+    rest = {task: measure for task, measure in found.result.measures.items() if task not in nobody}
+    return Findings.of(replace(found.result, measures=rest)) if nobody and rest else None
 
 
 def told_not_learned(found: Findings) -> Iterator[str]:

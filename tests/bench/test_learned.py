@@ -40,6 +40,19 @@ def test_what_is_not_on_the_better_side_is_not_shown_to_be_learned(scored: Made)
     assert "a constant prediction has 0.200." in answered(none).tasks[1]
 
 
+def test_what_holds_without_noise_is_told(scored: Made) -> None:
+    """One task is learned alike by both, and in the other, of which nobody learns anything, one is far ahead."""
+    learned, ahead, behind = [0.10, 0.11, 0.12], [0.52, 0.53, 0.54], [0.10, 0.11, 0.12]
+    scores = {"cnn/single": [behind, learned], "cnn/hard/sum": [ahead, learned]}
+    result = scored(scores, tasks=["noise", "ink"])
+    result.constant = {"noise": {"accuracy": 0.6}, "ink": {"mae": 0.5}}
+    found = answered(Findings.of(result))
+    assert found.headline.startswith("cnn/hard/sum, the one variant: +")
+    none, without = found.points["Not learned"]
+    assert "In noise no variant" in none
+    assert without == "Without noise: cnn/hard/sum, the one variant: 0.0 ± 0.0 % over training each task alone."
+
+
 def test_of_one_seed_the_figure_itself_is_compared(scored: Made) -> None:
     result = scored({"cnn/hard/sum": [[0.61]]}, tasks=["left"], baselines=False, seeds=1)
     result.measures = {"left": Measure("accuracy", higher_is_better=True)}

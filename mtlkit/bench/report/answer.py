@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtlkit.bench.findings import Findings, Row
-from mtlkit.bench.learned import told_not_learned
+from mtlkit.bench.learned import learned_alone, told_not_learned
 from mtlkit.bench.report.limits import limits_of
 from mtlkit.bench.statistics import Difference
 from mtlkit.bench.wording import (
@@ -44,7 +44,7 @@ class Answer:
 def answered(found: Findings) -> Answer:
     """The answer that a result gives."""
     points = {
-        "Not learned": [*told_not_learned(found)],
+        "Not learned": [*told_not_learned(found), *_of_learned(found)],
         "Leader": [*_leader(found), *_by_task(found), *_sizes(found)],
         "Others": [*_against_others(found)],
         "Alone": [*_against_alone(found)],
@@ -53,6 +53,15 @@ def answered(found: Findings) -> Answer:
     }
     told = {about: sentences for about, sentences in points.items() if sentences}
     return Answer(_headline(found), told, [_of_task(found, task) for task in found.result.measures])
+
+
+def _of_learned(found: Findings) -> Iterator[str]:
+    """The headline that the tasks give that something has learned: in a mean over tasks noise counts as much."""
+    rest = learned_alone(found)
+    if rest is not None:
+        left_out = [isolated(task) for task in found.result.measures if task not in rest.result.measures]
+        without = listed(left_out) if len(left_out) <= MOST_NAMES else f"these {len(left_out)} tasks"
+        yield f"Without {without}: {_headline(rest)}."
 
 
 def _headline(found: Findings) -> str:

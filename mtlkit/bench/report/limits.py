@@ -52,7 +52,8 @@ def limits_of(found: Findings) -> Iterator[str]:
         yield f"Times were taken with up to {found.side_by_side} runs side by side, which slow one another."
     if slowed := _slowed(result):
         why = "by other load on the machine or a slow start; the time of a step tells more"
-        yield f"Training with {some(slowed)} took more than {_SLOWED} times its steps at their median time, {why}."
+        usual = f"{_SLOWED} times what {'its' if len(slowed) == 1 else 'their'} steps take at the median"
+        yield f"Training with {some(slowed)} took more than {usual}, {why}."
 
 
 def _slowed(result: Result) -> list[str]:
