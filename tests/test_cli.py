@@ -19,8 +19,10 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from rich.console import Console
 
 from mtlkit import cli
+from mtlkit.cli import console
 from mtlkit.cli.scores import print_scores
 
 RUN = """
@@ -51,7 +53,9 @@ def mtlkit(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     out, errors = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["mtlkit", *arguments]),
-        mock.patch.dict(os.environ, WIDE),
+        # A console asks once how wide it is, when it is made.
+        mock.patch.object(console, "out", Console(width=int(WIDE["COLUMNS"]))),
+        mock.patch.object(console, "err", Console(width=int(WIDE["COLUMNS"]), stderr=True)),
         contextlib.chdir(cwd or os.curdir),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(errors),
