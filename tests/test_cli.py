@@ -120,6 +120,59 @@ def test_evaluate_gives_what_train_printed(folder: Path) -> None:
     assert f"{scores['price']['r2']:.4f}" in again.stdout  # and the second run is the first
 
 
+def test_evaluate_scores_a_new_table(folder: Path) -> None:
+    from mtlkit.runfile import open_run
+
+    rows = [
+        {"area": area, "rooms": 3, "city": "Ulm", "price": "" if area == 60 else 3 * area + 60, "sold": sold}
+        for area, sold in ((60, "no"), (90, "yes"), (150, "yes"), (180, ""))
+    ]
+    _write(folder / "labelled.csv", rows)
+    done = mtlkit("evaluate", "model", "labelled.csv", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    kept = open_run(folder / "model")
+    assert kept.table is not None
+    found = kept.trainer.predict(next(kept.table.parts(str(folder / "labelled.csv"))))
+    price = kept.table.targets["price"]
+    true = [(float(row["price"]) - price.mean) / price.scale for row in rows[1:]]  # type: ignore[arg-type, union-attr]
+    errors = [(p - t) ** 2 for p, t in zip(found["price"][1:, 0].tolist(), true, strict=True)]
+    assert scores["price"]["loss"] == pytest.approx(sum(errors) / 3, rel=1e-4)
+    sold = [found["sold"][row, label].item() for row, label in enumerate((0, 1, 1))]
+    assert scores["sold"]["loss"] == pytest.approx(-sum(map(math.log, sold)) / 3, rel=1e-4)
+    assert scores["sold"]["accuracy"] == pytest.approx(sum(p > 0.5 for p in sold) / 3)
+    printed = mtlkit("evaluate", "model", "labelled.csv", cwd=folder).stdout
+    assert printed.startswith("labelled.csv") and printed.count("  constant") == 2
+
+
+def test_evaluate_scores_the_tasks_that_a_new_table_has(folder: Path, tmp_path: Path) -> None:
+    _write(tmp_path / "new.csv", [{"area": 90, "rooms": 3, "city": "Ulm", "price": 330}])
+    done = mtlkit("evaluate", str(folder / "model"), "new.csv", "--json", cwd=tmp_path)
+    assert set(json.loads(done.stdout)) == {"price"} and "not scored: 'sold'" in done.stderr
+
+
+def test_evaluate_without_the_training_data_tells_no_constant(folder: Path) -> None:
+    _write(folder / "new1.csv", [{"area": 90, "rooms": 3, "city": "Ulm", "price": 330, "sold": "yes"}])
+    (folder / "houses.csv").rename(folder / "away.csv")
+    try:
+        done = mtlkit("evaluate", "model", "new1.csv", cwd=folder)
+    finally:
+        (folder / "away.csv").rename(folder / "houses.csv")
+    assert done.returncode == 0 and "the training data can't be read: houses.csv" in done.stderr
+    assert "price" in done.stdout and "constant" not in done.stdout
+
+
+def test_evaluate_refuses_what_it_can_not_score(folder: Path) -> None:
+    done = mtlkit("evaluate", "model", "houses.csv", "--split", "test", cwd=folder)
+    assert done.returncode == 2 and "expected one of them" in done.stderr
+    done = mtlkit("evaluate", "model", "new.csv", cwd=folder)
+    assert done.returncode == 2 and "has no column 'price', 'sold'" in done.stderr
+    (folder / "plain.toml").write_text('[data]\ntype = "linear"\n[model]\nencoder = "mlp"\n[train]\nepochs = 1\n')
+    assert mtlkit("train", "plain.toml", cwd=folder).returncode == 0
+    done = mtlkit("evaluate", "runs/plain", "houses.csv", cwd=folder)
+    assert done.returncode == 2 and "trained on the dataset 'linear', expected one" in done.stderr
+
+
 def test_what_is_exported_of_a_run_gives_what_predict_writes(folder: Path) -> None:
     import torch
 

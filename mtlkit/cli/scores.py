@@ -22,16 +22,20 @@ _LISTED = 10
 _SMALL, _LARGE = 1e-3, 1e6
 
 
-def print_scores(scores: Scores, constant: Scores, what: str) -> None:
-    """Print a table with two rows a task."""
+def print_scores(scores: Scores, constant: Scores | None, what: str) -> None:
+    """Print a table with two rows a task; with one where the constant's scores are not known."""
     names = list(dict.fromkeys(name for task in scores.values() for name in task))
-    table = Table("task", *names, title=what, box=None, pad_edge=False, header_style="bold", title_justify="left")
+    title = escape(printable(what))
+    table = Table("task", *names, title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for task, values in scores.items():
         table.add_row(escape(task), *_cells(values, names))
-        table.add_row("  constant", *_cells(constant[task], names), style="dim")
+        if constant is not None:
+            table.add_row("  constant", *_cells(constant[task], names), style="dim")
     console.out.print(table)
+    if constant is None:
+        return
     told = "constant: the same prediction for every example, the best for the training labels"
     console.out.print(told, style="dim", highlight=False)
 

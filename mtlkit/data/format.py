@@ -9,7 +9,8 @@ It is kept beside the model as JSON: `TableFormat.from_json(data.table.to_json()
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -24,7 +25,7 @@ from mtlkit.data.frame import Table, read_table, write_table
 from mtlkit.data.numeral import Decimal
 from mtlkit.data.opened import most_bytes
 from mtlkit.data.predicted import decoded, with_predictions
-from mtlkit.data.target import Cells, Target
+from mtlkit.data.target import Cells, LabelTarget, Target
 from mtlkit.errors import DataError, shown
 
 _FLOAT = 4  # bytes of a float32
@@ -68,10 +69,35 @@ class TableFormat:
         Raises:
             DataError: the file can't be read, lacks an input column, or holds text instead of numbers.
         """
-        table = replace(read_table(path, self.separator, self.decimal), fixed=True)
-        for column in self.inputs:
-            column.warn_of_unseen(table)
-        return self.encode(table)
+        return self._read(path)[1]
+
+    def labelled(self, path: str, tasks: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """A file's input columns, as `read` gives them, and the labels of these tasks; empty cells are missing labels.
+
+        Tasks without a column, there or in the table of training, are left out with a warning.
+
+        Raises:
+            DataError: as `read`; or the file has no task's column, or labels that training never had.
+        """
+        table, x = self._read(path)
+        tasks = list(tasks)
+        found = [name for name in tasks if name in self.targets and name in table.names]
+        lacking = ", ".join(repr(name) for name in tasks if name not in found)
+        if not found:
+            raise DataError(
+                f"{path}: has no column {lacking}, expected one at least, with the labels of the task of this name. "
+                f"Columns: {', '.join(table.names[:100])}."
+            )
+        if lacking:
+            warnings.warn(
+                f"{path}: not scored: {lacking}. A task needs a column of its name, here and in the table of training",
+                stacklevel=2,
+            )
+        for name in found:
+            target = self.targets[name]
+            if isinstance(target, LabelTarget):
+                target.refuse_others(name, [table], "leave the column out: the task is not scored then")
+        return x, {name: self.targets[name].encode(table, name) for name in found}
 
     def parts(self, path: str) -> Iterator[Tensor]:
         """What `read` gives, in one part: predictions are made for a part at a time."""
@@ -97,6 +123,12 @@ class TableFormat:
     def decoded(self, task: str, prediction: NDArray[np.float32]) -> Cells:
         """The columns of a task's predictions, as `predicted.decoded` gives and raises."""
         return decoded(self.targets, task, prediction)
+
+    def _read(self, path: str) -> tuple[Table, Tensor]:
+        table = replace(read_table(path, self.separator, self.decimal), fixed=True)
+        for column in self.inputs:
+            column.warn_of_unseen(table)
+        return table, self.encode(table)
 
     def to_json(self) -> dict[str, Any]:
         """The state as pure data, for `json.dump`."""

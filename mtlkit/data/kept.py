@@ -101,7 +101,7 @@ def target_of(kept: Format | None, kind: Kind, name: str, tables: list[Table], r
     if target is None or target.kind != kind:
         return fit_target(kind, name, tables, rows)
     if isinstance(target, LabelTarget):
-        target.refuse_others(name, tables)
+        target.refuse_others(name, tables, "rename the column: as another task it has its own")
     return target
 
 

@@ -74,18 +74,23 @@ class LabelTarget:
             )
         return cls(classes, kind)
 
-    def refuse_others(self, name: str, tables: list[Table]) -> None:
+    def refuse_others(self, name: str, tables: list[Table], otherwise: str) -> None:
         """Refuse labels that are none of the classes: they would count as missing.
+
+        Args:
+            name, tables: of the column.
+            otherwise: what to do where the labels are right.
 
         Raises:
             DataError: there are some.
         """
         for table in tables:
-            others = sorted((label for label in _unique(table.labels(name)) if label not in self.classes), key=_order)
+            found = _unique(self._spelt(table.labels(name)))
+            others = sorted((label for label in found if label not in self.classes), key=_order)
             if others:
                 raise DataError(
                     f"{table.path}: column {name!r} holds {shown(others)}, expected the classes of the trained model, "
-                    f"{shown(self.classes)}. Correct the labels, or rename the column: as another task it has its own."
+                    f"{shown(self.classes)}. Correct the labels, or {otherwise}."
                 )
 
     @property
@@ -94,10 +99,17 @@ class LabelTarget:
 
     def encode(self, table: Table, name: str) -> Tensor:
         index = {label: position for position, label in enumerate(self.classes)}
-        codes = table.labels(name).map(index, na_action="ignore").to_numpy(np.float64, na_value=np.nan, copy=True)
+        labels = self._spelt(table.labels(name))
+        codes = labels.map(index, na_action="ignore").to_numpy(np.float64, na_value=np.nan, copy=True)
         if self.kind == "binary":
             return torch.from_numpy(codes)[:, None].float()
         return torch.from_numpy(np.where(np.isnan(codes), MISSING_CLASS, codes)).long()
+
+    def _spelt(self, labels: Any) -> Any:
+        """Labels as the classes are written: a CSV file has "1" where a Parquet file has 1."""
+        known, texts = set(self.classes), {str(label): label for label in self.classes}
+        spelt = {label: texts.get(str(label), label) for label in _unique(labels) if label not in known}
+        return labels.map(lambda label: spelt.get(label, label), na_action="ignore") if spelt else labels
 
     def decode(self, prediction: NDArray[np.float32]) -> Cells:
         probability = np.hstack([1 - prediction, prediction]) if self.kind == "binary" else prediction

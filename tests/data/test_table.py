@@ -262,6 +262,34 @@ def test_new_files_that_do_not_fit(fitted, save, tmp_path):
     assert unseen[:, 1:].sum() == 0
 
 
+def test_a_file_with_labels_is_encoded_as_the_training_rows(fitted, save) -> None:
+    path = save(frame(9).drop(columns="visits").assign(price=["", *range(8)]))
+    with pytest.warns(UserWarning, match="not scored: 'visits'"):
+        x, labels = fitted.table.labelled(path, TASKS)
+    assert torch.equal(x, fitted.table.read(path)) and list(labels) == ["species", "price", "toxic"]
+    assert labels["species"].tolist() == [0, 1, 2] * 3 and labels["toxic"][:, 0].tolist() == [0, 1] * 4 + [0]
+    price, target = labels["price"][:, 0], fitted.table.targets["price"]
+    assert price[0].isnan() and torch.allclose(price[1:] * target.scale + target.mean, torch.arange(8.0), atol=1e-3)
+
+
+def test_a_file_without_a_label_that_training_had(fitted, save) -> None:
+    with pytest.raises(DataError, match="has no column 'species', 'price', 'toxic', 'visits', expected one"):
+        fitted.table.labelled(save(frame(9)[["row", "colour"]]), TASKS)
+    with pytest.raises(DataError, match=r"'species' holds \['newt'\].*leave the column out"):
+        fitted.table.labelled(save(frame(9).assign(species="newt")), TASKS)
+
+
+def test_labels_of_a_parquet_file_are_those_of_a_csv_file(save, tmp_path) -> None:
+    table = frame().assign(species=np.arange(N) % 3)
+    data = csv(path=save(table), tasks={"species": "class"}, inputs=["row"])
+    table.to_parquet(tmp_path / "new.parquet")
+    _, labels = data.table.labelled(str(tmp_path / "new.parquet"), ["species"])
+    assert labels["species"].tolist() == [0, 1, 2] * 20
+    with pytest.raises(DataError, match=r"holds \[3\]"):
+        table.assign(species=3).to_parquet(tmp_path / "new.parquet")
+        data.table.labelled(str(tmp_path / "new.parquet"), ["species"])
+
+
 def test_parquet_round_trip(tmp_path):
     pytest.importorskip("pyarrow", reason="pandas reads Parquet through pyarrow")
     path = str(tmp_path / "a.parquet")
