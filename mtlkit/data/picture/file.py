@@ -82,7 +82,7 @@ def _pixels(image: Image.Image, form: Form) -> NDArray[np.uint8]:
     # A JPEG is decoded at a half, quarter or eighth where that is still twice as large as what is wanted.
     image.draft(None, (2 * max(form.size), 2 * max(form.size)))
     ImageOps.exif_transpose(image, in_place=True)
-    small = _RESIZED[form.resize](_plain(image), width, height)
+    small = _RESIZED[form.resize](_plain(image), width, height, Image.Resampling[form.filter.upper()])
     if small.mode == "RGBA":
         small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
     values = np.asarray(small.convert("L" if form.channels == 1 else "RGB"))
@@ -99,23 +99,23 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _crop(image: Image.Image, width: int, height: int) -> Image.Image:
-    return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+def _crop(image: Image.Image, width: int, height: int, method: Image.Resampling) -> Image.Image:
+    return ImageOps.fit(image, (width, height), method)
 
 
-def _pad(image: Image.Image, width: int, height: int) -> Image.Image:
+def _pad(image: Image.Image, width: int, height: int, method: Image.Resampling) -> Image.Image:
     scale = min(width / image.width, height / image.height)
-    inner = _squash(image, max(1, round(scale * image.width)), max(1, round(scale * image.height)))
+    inner = _squash(image, max(1, round(scale * image.width)), max(1, round(scale * image.height)), method)
     padded = Image.new(image.mode, (width, height), "black")
     padded.paste(inner, ((width - inner.width) // 2, (height - inner.height) // 2))
     return padded
 
 
-def _squash(image: Image.Image, width: int, height: int) -> Image.Image:
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+def _squash(image: Image.Image, width: int, height: int, method: Image.Resampling) -> Image.Image:
+    return image.resize((width, height), method)
 
 
-_RESIZED: dict[Resize, Callable[[Image.Image, int, int], Image.Image]] = {
+_RESIZED: dict[Resize, Callable[[Image.Image, int, int, Image.Resampling], Image.Image]] = {
     "crop": _crop,
     "pad": _pad,
     "squash": _squash,

@@ -18,15 +18,19 @@ Resize = Literal["crop", "pad", "squash"]
 """The middle of an image, all of it between black bars, or all of it in other proportions."""
 Channels = Literal[1, 3]
 """Grey, or RGB."""
+Filter = Literal["bilinear"]
+"""Pillow's, as it is called there: it averages over all pixels that become one, and so smooths as it shrinks."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """Height and width, how an image comes to them, and its colours."""
+    """Height and width, how an image comes to them, its colours, and the filter it is resized by."""
 
     size: Size
     resize: Resize
     channels: Channels
+    # Nobody chooses it. It is kept so that whoever has the file of an exported model alone need not guess it.
+    filter: Filter = "bilinear"
 
     @property
     def shape(self) -> tuple[int, int, int]:
