@@ -10,7 +10,7 @@ It is kept beside the model as JSON: `TableFormat.from_json(data.table.to_json()
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -68,7 +68,7 @@ class TableFormat:
         Raises:
             DataError: the file can't be read, lacks an input column, or holds text instead of numbers.
         """
-        table = replace(read_table(path, self.separator, self.decimal), fixed=True)
+        table = read_table(path, self.separator, self.decimal, fixed=True)
         for column in self.inputs:
             column.warn_of_unseen(table)
         return self.encode(table)
