@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -125,7 +125,7 @@ class TableFormat:
         return decoded(self.targets, task, prediction)
 
     def _read(self, path: str) -> tuple[Table, Tensor]:
-        table = replace(read_table(path, self.separator, self.decimal), fixed=True)
+        table = read_table(path, self.separator, self.decimal, fixed=True)
         for column in self.inputs:
             column.warn_of_unseen(table)
         return table, self.encode(table)

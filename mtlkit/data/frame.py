@@ -10,7 +10,6 @@ from it.
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections import Counter
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from mtlkit.data.extra import bench_extra
 from mtlkit.data.numeral import Decimal, is_numeral, parsed, remedy
 from mtlkit.data.opened import LEAST_PACKED, most_bytes, opened, reason
+from mtlkit.data.separator import other_separator
 from mtlkit.errors import DataError, nearest, shown
 from mtlkit.writing import whole
 
@@ -36,9 +36,6 @@ _MOSTLY = 0.9
 
 _MOST_COLUMNS = 20_000
 _LONGEST_HEADER = 2**24
-
-# What tables are written with, beside what was expected.
-_SEPARATORS = (";", "\t", "|", ",")
 
 # Bytes of a cell in memory, at least.
 _CELL = 8
@@ -126,12 +123,8 @@ class Table:
 
     def _why_none(self) -> str:
         """What a file most likely needs that lacks a column."""
-        marks = [mark for mark in _SEPARATORS if mark in self.names[0]] if len(self.names) == 1 else []
-        if marks and self.fixed:
-            return f" It has {marks[0]!r} between cells: write it with the separator of the table of training."
-        if marks:
-            return f" It has {marks[0]!r} between cells: set separator = {json.dumps(marks[0])}."
-        return " The model was trained on it: add it; its cells may be empty." if self.fixed else ""
+        added = " The model was trained on it: add it; its cells may be empty." if self.fixed else ""
+        return other_separator(self.names, fixed=self.fixed) or added
 
     def _refuse(self, name: str, wrong: NDArray[np.bool_], expected: str) -> None:
         if wrong.any():
@@ -143,16 +136,18 @@ class Table:
             )
 
 
-def read_table(path: str, separator: str = ",", decimal: Decimal = ".") -> Table:
+def read_table(path: str, separator: str = ",", decimal: Decimal = ".", *, fixed: bool = False) -> Table:
     """The table in a file: Parquet where its name ends so, else CSV. Numbers in texts have this decimal mark.
+
+    `fixed`: a trained model is to read it.
 
     Raises:
         DataError: the file is missing, damaged or without rows, or two columns have one name.
         MtlkitError: pandas (or pyarrow, for Parquet) is not installed.
     """
     if Path(path).suffix in _PARQUET:
-        return replace(read_parquet(path), decimal=decimal)
-    return read_csv(path, separator, decimal)
+        return replace(read_parquet(path), decimal=decimal, fixed=fixed)
+    return read_csv(path, separator, decimal, fixed=fixed)
 
 
 def read_parquet(path: str) -> Table:
@@ -161,12 +156,12 @@ def read_parquet(path: str) -> Table:
     return _read(path, lambda: _parquet_frame(path))
 
 
-def read_csv(path: str, separator: str = ",", decimal: Decimal = ".") -> Table:
+def read_csv(path: str, separator: str = ",", decimal: Decimal = ".", *, fixed: bool = False) -> Table:
     """The table in a CSV file, whatever its name, plain or .gz; each cell is text. Raises as `read_table` does."""
-    return replace(_read(path, lambda: _csv_frame(path, separator)), decimal=decimal)
+    return replace(_read(path, lambda: _csv_frame(path, separator, fixed)), decimal=decimal, fixed=fixed)
 
 
-def _csv_frame(path: str, separator: str) -> Any:
+def _csv_frame(path: str, separator: str, fixed: bool) -> Any:
     pandas = _pandas()
     as_text: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False}
     with opened(path) as file:
@@ -175,10 +170,15 @@ def _csv_frame(path: str, separator: str) -> Any:
     # pandas renames columns that have no name or the same one; the first line has the names as written.
     with opened(path) as file:
         names = pandas.read_csv(file, header=None, nrows=1, **as_text).iloc[0].tolist()
+    other = other_separator(names, fixed=fixed)
     with opened(path) as file:
-        frame = pandas.read_csv(file, **as_text)
+        try:
+            frame = pandas.read_csv(file, **as_text)
+        except pandas.errors.ParserError as error:
+            raise ValueError(f"{str(error).strip()}.{other}") from error
     if frame.shape[1] != len(names) or not isinstance(frame.index, pandas.RangeIndex):
-        raise DataError(f"{path}: rows have more cells than the header's {len(names)}. Quote cells that hold a comma.")
+        cure = other or f" Quote cells that hold {shown(separator)}."
+        raise DataError(f"{path}: rows have more cells than the header's {len(names)}.{cure}")
     frame.columns = names
     return frame
 

@@ -8,9 +8,31 @@ The one place that says which loss and metrics go with which kind.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-Kind = Literal["class", "binary", "number", "count"]
+from pydantic import BeforeValidator
+
+# What other tools call them.
+_ELSEWHERE = {
+    "regression": "number",
+    "numeric": "number",
+    "float": "number",
+    "classification": "class",
+    "category": "class",
+    "categorical": "class",
+    "bool": "binary",
+    "boolean": "binary",
+}
+
+
+def _named_here(kind: object) -> object:
+    """Refuse the name that other tools have for a kind, with the one that it has here."""
+    if isinstance(kind, str) and kind in _ELSEWHERE:
+        raise ValueError(f"'class', 'binary', 'number' or 'count' (did you mean {_ELSEWHERE[kind]!r}?)")
+    return kind
+
+
+Kind = Annotated[Literal["class", "binary", "number", "count"], BeforeValidator(_named_here)]
 """One of several classes; yes or no; a number; how often something happened."""
 
 _ENTRIES: dict[Kind, dict[str, Any]] = {

@@ -51,6 +51,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 def reason(error: BaseException, path: str) -> str:
     """Why a file can't be read, in words; of a relative path that leads nowhere also from where it was followed."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"found the byte 0x{error.object[error.start]:02x} where it is no UTF-8. Save it as UTF-8"
     said = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     if isinstance(error, FileNotFoundError) and not os.path.isabs(path):
         return f"{said} in {os.getcwd()}, where relative paths begin. Run mtlkit where it is, or give the whole path"

@@ -11,9 +11,9 @@ label.
 
 Inputs: all columns but the tasks, or those that `inputs` lists. A column of numbers is a number, any other
 a category; `inputs = { zip = "category", age = "number" }` says otherwise. A column that looks like an id or
-like free text stops the run until `inputs` says what to read, since a model would learn rows by heart. In
-columns of numbers, empty cells, NA, N/A, NaN and null are missing. `decimal = ","` reads 3,5 as a number, and
-writes predictions so; without it such a column stops the run.
+like free text stops the run until `inputs` says what to read, since a model would learn rows by heart; so does
+one of dates, unless `inputs` calls it a category. In columns of numbers, empty cells, NA, N/A, NaN and null are
+missing. `decimal = ","` reads 3,5 as a number, and writes predictions so; without it such a column stops the run.
 
 Scales, categories and means are those of the training rows. Numbers are standardised, as inputs and as
 targets: a loss, and any metric with a unit, is in standard deviations (R² has none), while predictions that
@@ -28,14 +28,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from mtlkit.data.base import Data, Pair, Seed, one_input, take
-from mtlkit.data.column import FIT, MOST_CATEGORIES, Column, ColumnKind
+from mtlkit.data.column import FIT, Column, ColumnKind
 from mtlkit.data.format import TableFormat
 from mtlkit.data.formats import Format
 from mtlkit.data.frame import Table, read_csv, read_parquet
+from mtlkit.data.inputs import input_kinds
 from mtlkit.data.kept import of_kind, same_inputs, target_of
 from mtlkit.data.kind import Kind, task
 from mtlkit.data.numeral import Decimal
@@ -79,7 +79,7 @@ def csv(
         seed: draws the split and the order of the rows.
 
     Raises:
-        DataError: a file or column is missing, holds what its kind can't have, or looks like an id.
+        DataError: a file or column is missing, holds what its kind can't have, holds dates, or looks like an id.
     """
     paths = {"train": path, "valid": valid_path, "test": test_path}
     tables = {part: read_csv(own, separator, decimal) for part, own in paths.items() if own is not None}
@@ -168,7 +168,7 @@ def _split(tables: dict[str, Table], column: str | None, valid: float, test: flo
 def _fitted(
     table: Table, inputs: list[str] | dict[str, ColumnKind] | None, taken: set[str], rows: Rows
 ) -> list[Column]:
-    kinds = _input_kinds(table, inputs, taken)
+    kinds = input_kinds(table, inputs, taken)
     _refuse_answers(kinds, taken)
     return [FIT[kind].fit(name, table, rows) for name, kind in kinds.items()]
 
@@ -177,35 +177,3 @@ def _refuse_answers(inputs: Iterable[str], taken: set[str]) -> None:
     twice = sorted({*inputs} & taken)
     if twice:
         raise DataError(f"inputs: column {twice[0]!r} is a task or the split too. A model would read its own answer.")
-
-
-def _input_kinds(
-    table: Table, inputs: list[str] | dict[str, ColumnKind] | None, taken: set[str]
-) -> dict[str, ColumnKind]:
-    """The kind of each input column, in the order of the model's inputs."""
-    if isinstance(inputs, dict):
-        return inputs
-    names = inputs or [name for name in table.names if name not in taken]
-    if not names:
-        raise DataError(f"{table.path}: every column is a task, so there is nothing for a model to read.")
-    kinds: dict[str, ColumnKind] = {name: "number" if table.is_numeric(name) else "category" for name in names}
-    if inputs is None and (ids := [name for name, kind in kinds.items() if _looks_like_id(table, name, kind)]):
-        usable = [name for name in names if name not in ids] or "[...]"
-        raise DataError(
-            f"{table.path}: {', '.join(map(repr, ids))} looks like an id or free text, which a model would "
-            f"learn by heart. Say which columns to read: inputs = {usable}"
-        )
-    return kinds
-
-
-def _looks_like_id(table: Table, name: str, kind: ColumnKind) -> bool:
-    """Consecutive whole numbers that number the rows, or texts that hardly repeat."""
-    if kind == "number":
-        numbers = np.sort(table.numbers(name))
-        return len(numbers) > _FEW and bool((np.diff(numbers) == 1).all())
-    distinct = table.labels(name).nunique()
-    return distinct > MOST_CATEGORIES or distinct > max(_FEW, len(table) / 2)
-
-
-# Fewer rows or texts than these prove nothing: small tables repeat little.
-_FEW = 20

@@ -39,7 +39,10 @@ def test_cells_stand_unchanged(tmp_path):
     ("text", "message"),
     [
         ("a,a\n1,2\n", "more than one column is named 'a'"),
-        ("a,b\n1,2,3\n1,2,3\n", "rows have more cells than the header's 2"),
+        ("a,b\n1,2,3\n1,2,3\n", r"rows have more cells than the header's 2\. Quote cells that hold ','"),
+        ("a;b\n1,5;2\n2,5;2\n", "than the header's 1\\. It has ';' between cells: set separator = \";\""),
+        ("a\tb\n1,5\t2\n", "It has '\\\\t' between cells: set separator = \"\\\\t\""),
+        ("a;b\n1;2\n1,5;2,5\n", "line 3, saw 3. It has ';' between cells: set separator = \";\""),
         ("a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
         ("a,b\n", "found no rows"),
         ("", "can't be read as a table"),
@@ -51,14 +54,28 @@ def test_what_is_no_table(tmp_path, text, message):
         read_csv(str(tmp_path / "bad.csv"))
 
 
+def test_a_trained_model_has_one_separator(tmp_path):
+    (tmp_path / "a.csv").write_text("a;b\n1,5;2\n")
+    with pytest.raises(DataError, match="';' between cells: write it with the separator of the table of training"):
+        read_table(str(tmp_path / "a.csv"), fixed=True)
+
+
 def test_unreadable_files(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: can't be read"):
         read_table(str(tmp_path / "none.csv"))
     with pytest.raises(DataError, match=re.escape(f"No such file or directory in {Path.cwd()}")):
         read_table("none.csv")
     (tmp_path / "latin1.csv").write_bytes("a\né\n".encode("latin1"))
-    with pytest.raises(DataError, match="utf-8"):
+    with pytest.raises(DataError, match=r"found the byte 0xe9 where it is no UTF-8\. Save it as UTF-8$"):
         read_table(str(tmp_path / "latin1.csv"))
+    (tmp_path / "late.csv").write_bytes(b"a,b\n" + b"x,y\n" * 200_000 + b"\xe4,z\n")
+    with pytest.raises(DataError, match="found the byte 0xe4"):
+        read_table(str(tmp_path / "late.csv"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "a.csv").write_text("é,b\n1,2\n", encoding="utf-8-sig")
+    assert read_csv(str(tmp_path / "a.csv")).names == ["é", "b"]
 
 
 def test_numbers_and_labels_of_native_types():

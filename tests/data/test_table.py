@@ -361,7 +361,35 @@ def test_numbers_that_are_written_otherwise_are_no_categories(european, cells, d
     assert csv(**how, inputs={"width": "category"}).inputs["x"]["shape"] == [len(cells)]
 
 
-def test_dates_versions_and_lists_stay_categories(save):
-    for cells in ("12.11.2024", "1.2.3", "1,2,3"):
+@pytest.mark.parametrize(
+    "form", ["%d.%m.%Y", "%Y-%m-%d", "%m/%d/%Y", "%m/%d/%y", "%Y-%m-%dT%H:%M:%SZ", "%d.%m.%Y, %H:%M"]
+)
+def test_dates_are_no_categories_unasked(save, form):
+    """Few enough repeat that they would be no id."""
+    days = pandas.date_range("2024-02-27", periods=9).strftime(form).to_numpy(object)[np.arange(N) % 9]
+    path = save(frame().assign(day=np.where(np.arange(N) % 4, days, "")))
+    refused = r"'day' holds dates, .* year, month, weekday, or age in days.* inputs = \['row', 'colour'\]$"
+    with pytest.raises(DataError, match=refused):
+        csv(path=path, tasks=TASKS)
+    with pytest.raises(DataError, match=refused):
+        csv(path=path, tasks=TASKS, inputs=["row", "colour", "day"])
+    assert csv(path=path, tasks=TASKS, inputs={"day": "category"}, valid=0, test=0).inputs["x"]["shape"] == [10]
+
+
+def test_dates_of_parquet_are_no_categories_unasked(tmp_path):
+    pytest.importorskip("pyarrow", reason="pandas reads Parquet through pyarrow")
+    path, days = str(tmp_path / "a.parquet"), pandas.date_range("2024-02-27", periods=N, freq="7h")
+    table = frame().assign(
+        at=days, zoned=days.tz_localize("Europe/Berlin"), day=days.date, name=[f"n{i}" for i in range(N)]
+    )
+    table.loc[3, "at"] = None
+    table.to_parquet(path)
+    refused = r"'name' looks like an id .* 'at', 'zoned', 'day' holds dates.* inputs = \['row', 'colour'\]$"
+    with pytest.raises(DataError, match=refused):
+        parquet(path=path, tasks=TASKS)
+
+
+def test_a_few_dates_versions_and_lists_stay_categories(save):
+    for cells in ("12.11.2024", "1.2.3", "1.12.24", "1,2,3"):
         table = frame().assign(width=np.array([cells, "other"])[np.arange(N) % 2])
         assert csv(path=save(table), tasks=TASKS).inputs["x"]["shape"] == [6]
