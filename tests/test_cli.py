@@ -227,6 +227,11 @@ def test_predict_without_a_file_writes_the_test_rows_in_the_tables_units(folder:
     assert {row["sold"] for row in rows} == {"yes", "no"}
 
 
+def test_a_folder_that_is_not_there_is_a_mistake_on_the_command_line(folder: Path) -> None:
+    done = mtlkit("evaluate", "nowhere", cwd=folder)
+    assert done.returncode == 2 and "1 problem on the command line" in done.stderr
+
+
 def test_training_does_not_replace_a_model_unasked(folder: Path) -> None:
     before = (folder / "model" / "manifest.json").read_bytes()
     done = mtlkit("train", "houses.toml", "--out", "model", cwd=folder)
