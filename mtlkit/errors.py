@@ -52,7 +52,8 @@ class SpecError(MtlkitError, ValueError):
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         more = [f"  and {len(self.problems) - _LISTED:,} more"] * (len(self.problems) > _LISTED)
         lines = [f"  {problem}" for problem in self.problems[:_LISTED]]
-        super().__init__("\n".join([f"{count} in {source}:", *lines, *more]))
+        within = "on" if source.startswith("the command line") else "in"
+        super().__init__("\n".join([f"{count} {within} {source}:", *lines, *more]))
 
 
 class PluginError(MtlkitError):
@@ -73,16 +74,22 @@ class DataError(MtlkitError, ValueError):
 class NonFiniteError(MtlkitError, ArithmeticError):
     """A loss or gradient became NaN or infinite. `task` and `step` say where; the parameters are those before it.
 
-    `task` is None where it is the penalty of a sharing scheme, which is no task's.
+    `task` is None where it is the penalty of a sharing scheme, which is no task's. The message names those `inputs`
+    that are not finite themselves.
     """
 
-    def __init__(self, task: str | None, step: int, value: float, what: str = "loss") -> None:
+    def __init__(
+        self, task: str | None, step: int, value: float, what: str = "loss", inputs: Sequence[str] = ()
+    ) -> None:
         self.task, self.step, self.value = task, step, value
         whose = "" if task is None else f" of task {task!r}"
         instead = "" if task is None else ". nonfinite='skip_task' leaves such a task out of the step"
+        cure = "Look for extreme inputs or targets, lower the learning rate, or set clip_norm"
+        if inputs:
+            named = f"inputs {', '.join(map(repr, inputs))} hold" if len(inputs) > 1 else f"input {inputs[0]!r} holds"
+            cure = f"In its batch the {named} NaN or infinite values: fill them, or leave these examples out"
         super().__init__(
-            f"the {what}{whose} is {value} at step {step}; no parameter was changed by this step. "
-            f"Look for extreme inputs or targets, lower the learning rate, or set clip_norm{instead}"
+            f"the {what}{whose} is {value} at step {step}; no parameter was changed by this step. {cure}{instead}"
         )
 
 

@@ -202,7 +202,18 @@ def _problems(error: ValidationError, schema: type[BaseModel], options: dict[str
     for where, (found, expected_one_of) in wrong.items():
         if where in within:
             continue
-        yield Problem(where, f"found {shown(found)}, expected {' or '.join(dict.fromkeys(expected_one_of))}")
+        expected = " or ".join(dict.fromkeys(expected_one_of))
+        yield Problem(where, f"found {shown(found)}, expected {expected}{_cure(found, expected)}")
+
+
+def _cure(found: object, expected: str) -> str:
+    """What to write instead, where a right value is wrapped in quotes or not in a list."""
+    if isinstance(found, str) and expected.startswith(("an integer", "a number")):
+        number = r"[+-]?\d+" if expected.startswith("an integer") else r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?"
+        return f". Write it without quotes: {found}" if re.fullmatch(number, found, re.ASCII) else ""
+    if expected == "a list" and isinstance(found, int | float) and not isinstance(found, bool):
+        return f", as in [{shown(found)}]"
+    return ""
 
 
 def _written_steps(location: Sequence[str | int], options: Any) -> list[str]:

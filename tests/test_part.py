@@ -62,6 +62,12 @@ def test_nested_parts_are_checked_and_filled_in() -> None:
         ({"type": "identity", "x": 1}, "here.x: unknown option. Options: none"),
         ({"type": "embedding"}, "here.vocab: is required and missing"),
         ({"type": "cnn", "kernel": "x"}, "here.kernel: found 'x', expected an integer or a list"),
+        (
+            {"type": "embedding", "vocab": "30"},
+            "here.vocab: found '30', expected an integer. Write it without quotes",
+        ),
+        ({"type": "mlp", "dropout": "1e-1"}, "here.dropout: found '1e-1', expected a number. Write it without quotes"),
+        ({"type": "mlp", "hidden": 64}, "here.hidden: found 64, expected a list, as in [64]"),
         ({"type": "mlp", "hidden": [1, 2.5]}, "here.hidden.1: found 2.5, expected an integer"),
         ({"type": "mlp", "dropout": 2}, "here.dropout: found 2, expected less than 1"),
         ({"type": "rnn", "cell": "lsmt"}, "here.cell: found 'lsmt', expected 'rnn', 'gru' or 'lstm'"),

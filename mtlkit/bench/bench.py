@@ -20,7 +20,7 @@ from rich.text import Text
 
 from mtlkit.bench.board import Board
 from mtlkit.bench.constant import constant_scores
-from mtlkit.bench.examples import PARTS, digest, labelled, length
+from mtlkit.bench.examples import digest
 from mtlkit.bench.job import Job
 from mtlkit.bench.kept import FOLDER, Kept, Setting
 from mtlkit.bench.machine import machine
@@ -30,7 +30,9 @@ from mtlkit.bench.result import RESULTS, Conflicts, Result, Run
 from mtlkit.bench.table import line, print_table
 from mtlkit.bench.work import Found, in_turn
 from mtlkit.bench.workers import Setup, in_processes
+from mtlkit.data.counted import labelled, length
 from mtlkit.data.extra import bench_extra
+from mtlkit.data.split import PARTS
 from mtlkit.errors import DataError, MtlkitError
 from mtlkit.writing import refuse_unwritable
 

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlkit.bench.examples import length
 from mtlkit.bench.job import Job, OnEpoch
 from mtlkit.bench.result import Conflicts, Variant
 from mtlkit.bench.run import fitted, trainer_of
 from mtlkit.bench.variants import without_memory
 from mtlkit.data import Data
+from mtlkit.data.counted import length
 from mtlkit.errors import SpecError
 from mtlkit.train import Callback, GradientMonitor, Trainer
 from mtlkit.train.course import planned_epochs

@@ -1,40 +1,18 @@
-"""What a bench knows of its data: how many examples and labels, and a digest of what they hold.
+"""A digest of what the data of a bench hold.
 
-length(data.train)              # 12000
-labelled(data.train, "left")    # 11600
 digest(data)                    # "9f3c...", of every value in all three parts
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from mtlkit.data import Data
-from mtlkit.data.base import Examples
-from mtlkit.label import MISSING_CLASS
-
-PARTS = ("train", "valid", "test")
-
-
-def length(examples: Examples | None) -> int | None:
-    """The number of examples; None where a dataset does not say."""
-    if not isinstance(examples, tuple):
-        return len(examples) if isinstance(examples, Sized) else None
-    x = examples[0]
-    return len(next(iter(x.values())) if isinstance(x, dict) else x)
-
-
-def labelled(examples: Examples | None, task: str) -> int | None:
-    """How many of them have a label of this task; None where they are no tensors, which would all have to be read."""
-    if not isinstance(examples, tuple) or task not in examples[1]:
-        return None
-    target = examples[1][task]
-    has = ~target.isnan() if target.is_floating_point() else target != MISSING_CLASS
-    return int(has[:, None].flatten(1).any(1).sum())
+from mtlkit.data.split import PARTS
 
 
 def digest(data: Data) -> str:

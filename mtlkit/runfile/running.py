@@ -27,6 +27,7 @@ from mtlkit.runfile.file import INIT, RunFile, read_run
 from mtlkit.runfile.kept import RUN, TABLE
 from mtlkit.runfile.spec import complete
 from mtlkit.runfile.start import Start, begun_from, going_on
+from mtlkit.runfile.told import about_data, about_end
 from mtlkit.saving import save
 from mtlkit.spec import Spec
 from mtlkit.train import History, Trainer
@@ -66,7 +67,8 @@ def train(
         out: the folder.
         overwrite: whether to replace a model, and remove checkpoints, that are there.
         resume: whether to go on from the newest good checkpoint that is there.
-        tell: is told what a model has of the one that it begins from, before it is trained.
+        tell: is told what a model has of the one that it begins from and what data there are, before it is trained,
+            and how training ended.
 
     Raises:
         SpecError, DataError, PluginError: the run file or its data are wrong; nothing is written.
@@ -96,7 +98,9 @@ def train(
     trainer.again = shlex.join(["mtlkit", "train", source, "--out", str(folder), "--resume"])
     trainer.anew = overwrite
     tasks = model.tasks
+    tell(about_data(data, tasks))
     history = trainer.fit(for_tasks(data.train, tasks), for_tasks(data.valid, tasks))
+    tell(about_end(history))
     if trainer.processes.first:
         save(model, folder, files)
     if trainer.processes.first and data.table is None:

@@ -20,7 +20,7 @@ import torch
 
 from mtlkit.errors import DataError
 from mtlkit.grouping import declares
-from mtlkit.train.batches.examples import batches
+from mtlkit.train.batches.examples import batches, refuse_other_calls
 from mtlkit.train.batches.loaders import dead_workers_told
 from mtlkit.train.batches.own import OwnBatches, is_own
 from mtlkit.train.batches.position import Epochs
@@ -69,6 +69,7 @@ class Course:
     """
 
     def __init__(self, trainer: Trainer, train: Any, valid: Any = None) -> None:
+        refuse_other_calls(train, valid)
         self.trainer, self.settings = trainer, trainer.settings
         order = torch.Generator().manual_seed(self.settings["seed"])
         self.train = self._training_batches(train, order)

@@ -160,7 +160,7 @@ class Learner:
             self._set_gradients(before or [None] * len(self.optimizer.holders))
             if not self.skips:
                 task, value = next(iter(failed.items()))
-                raise NonFiniteError(task, self.trainer.step + 1, value, what)
+                raise NonFiniteError(task, self.trainer.step + 1, value, what, _not_finite_inputs(group))
             # As if these tasks had no label in the batch: all that they may have touched is done anew.
             self._set_gradients([None] * len(self.optimizer.holders))
             kept.restore()
@@ -265,3 +265,9 @@ class Learner:
     def end_epoch(self) -> None:
         """Tell the balancer that an epoch is over."""
         self.balancer.end_epoch()
+
+
+def _not_finite_inputs(group: Group) -> list[str]:
+    """The inputs of some batches that hold NaN or infinite values."""
+    inputs = [(name, x) for batch in group for name, x in batch.x.items() if x.is_floating_point()]
+    return [*dict.fromkeys(name for name, x in inputs if not bool(x.isfinite().all()))]

@@ -36,6 +36,8 @@ _DEFAULT_LR = 1e-3
 _BY_NAME = ("lr", "weight_decay")
 """The options that may differ by role, encoder or task."""
 
+_MEANT = {"learning_rate": "lr"}
+
 # Each is made for (optimizer, total number of steps), with the options that torch gives it.
 SCHEDULERS: dict[str, tuple[type[LRScheduler], Callable[[int], dict[str, Any]]]] = {
     "one_cycle": (lr_scheduler.OneCycleLR, lambda total: {"total_steps": total}),
@@ -206,7 +208,7 @@ def _checked(raw: str | Part, known: dict[str, Any], path: str, ours: set[str]) 
     problems = [
         Problem(
             f"{path}.{key}",
-            f"unknown option.{nearest(key, sorted(options))} Options: {', '.join(sorted(options))}",
+            f"unknown option.{nearest(_MEANT.get(key, key), sorted(options))} Options: {', '.join(sorted(options))}",
         )
         for key in part
         if key != "type" and key not in options

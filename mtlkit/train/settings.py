@@ -6,6 +6,7 @@ settings["optimizer"]                    # {"type": "sgd", "lr": 0.001, ...}
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,20 @@ def _validated(schema: type[BaseModel], plain: dict[str, Any], problems: list[Pr
     settings = validate(schema, plain, "", problems)
     if settings is not None:
         return settings
+    problems[:] = [_of_optimizer(problem, plain.get("optimizer", "adam")) for problem in problems]
     paths = [f"{problem.path}." for problem in problems]
     right = {name: value for name, value in plain.items() if not any(path.startswith(f"{name}.") for path in paths)}
     return validate(schema, right, "", [])
+
+
+def _of_optimizer(problem: Problem, optimizer: Any) -> Problem:
+    """A problem as it is, or with where the option belongs if it is one of the optimiser's."""
+    option = {"learning_rate": "lr"}.get(problem.path, problem.path)
+    if option not in ("lr", "weight_decay"):
+        return problem
+    kind = optimizer.get("type") if isinstance(optimizer, dict) else optimizer
+    part = f'{{"type": {json.dumps(kind)}, "{option}": ...}}'
+    return Problem(problem.path, f"is an option of the optimizer. Write optimizer = {part}")
 
 
 def check_names(settings: dict[str, Any], tasks: Sequence[str], model: Model | None) -> list[Problem]:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mtlkit
-from mtlkit.bench.examples import digest, labelled
+from mtlkit.bench.examples import digest
 from mtlkit.bench.job import Job
 from mtlkit.bench.kept import Kept, Setting
+from mtlkit.data.counted import labelled
 from mtlkit.data.linear import linear
 
 SPEC = mtlkit.check_spec(mtlkit.DEFAULT_SPEC)

@@ -68,7 +68,8 @@ def test_a_model_keeps_what_was_learned_and_reads_a_table_as_it_was_learned() ->
     # Weights alone: a step that moves none renews the statistics of batch normalisation.
     kept = [name for name in old if "price" not in name and "running" not in name and "batches" not in name]
     assert all(torch.equal(new[name], old[name]) for name in kept)
-    (said,) = told
+    said, data, _ = told
+    assert data.startswith("examples: ")
     assert said == f"begins from houses\n{finished.trainer.model.adapted}" and "new: 2 (heads.rent.weight" in said
     assert after.trainer.model.spec["encoder"] == before.trainer.model.spec["encoder"]
     assert json.loads(Path("flats/run.json").read_bytes())["init_from"] == "houses"

@@ -182,3 +182,13 @@ def test_a_gradient_that_is_not_finite_is_told_from_a_loss() -> None:
     after = dict(model.named_parameters())
     changed = {k for k, v in before.items() if not torch.equal(v, after[k])}
     assert not any(".c." in k for k in changed) and any(".a." in k for k in changed)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_an_input_that_is_not_finite_is_named(bad: float) -> None:
+    given = batches(None)
+    given[1][0][0, 0, 0, 0] = bad
+    with pytest.raises(NonFiniteError, match=r"at step 2; .* the input 'input' holds NaN or infinite values"):
+        trained(given)
+    with pytest.raises(NonFiniteError, match="Look for extreme inputs or targets"):
+        trained(batches("infinite"))

@@ -6,12 +6,12 @@ facts_of(result)[0]      # ("Data", "digits (train = 1000)")
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from mtlkit.bench.result import RULE, Result
 from mtlkit.bench.wording import arrow, counted, isolated, listed, short
+from mtlkit.data.counted import by_part
 from mtlkit.errors import printable
 
 # Options that say where data are from.
@@ -80,12 +80,12 @@ def facts_of(result: Result) -> list[tuple[str, str]]:
     """What was compared on what."""
     data = dict(result.file["data"])
     options = ", ".join(f"{key} = {_toml(value)}" for key, value in data.items() if key != "type" and value is not None)
-    labels = [f"{isolated(task)} {some}" for task, counts in result.labels.items() if (some := _counts(counts))]
+    labels = [f"{isolated(task)} {some}" for task, counts in result.labels.items() if (some := by_part(counts))]
     partly = any(counts != result.examples for counts in result.labels.values())
     tasks = [f"{isolated(task)} ({one.metric}{arrow(one)})" for task, one in result.measures.items()]
     facts = [
         ("Data", isolated(str(data["type"])) + (f" ({isolated(options)})" if options else "")),
-        ("Examples", _counts(result.examples) or "not counted"),
+        ("Examples", by_part(result.examples) or "not counted"),
         *[("Labels", "; ".join(labels))] * bool(partly and labels),
         ("Tasks", ", ".join(tasks)),
         ("Budget", budget_of(result)),
@@ -98,10 +98,6 @@ def facts_of(result: Result) -> list[tuple[str, str]]:
     else:
         facts.append(("Baselines", "none: no task was trained alone."))
     return facts
-
-
-def _counts(parts: Mapping[str, int | None]) -> str:
-    return ", ".join(f"{count:,} {part}" for part, count in parts.items() if count is not None)
 
 
 def _toml(value: Any) -> str:

@@ -63,3 +63,20 @@ def batches(
 
 def _part(loader: Iterable[Any], processes: Processes | None) -> Iterable[Any]:
     return loader if processes is None else part_of(loader, processes)
+
+
+def refuse_other_calls(train: Any, valid: Any) -> None:
+    """Refuse what other libraries' `fit` takes: inputs and labels apart, or the fraction of them to validate on.
+
+    Raises:
+        DataError: with the call as it is written here.
+    """
+    labels = isinstance(valid, Mapping) and bool(valid) and all(map(_is_array, valid.values()))
+    if _is_array(train) or _is_array(valid) or labels or isinstance(valid, int | float):
+        found = type(train if _is_array(train) else valid).__name__
+        raise DataError(f"found data of type {found}, expected fit((x, {{task: y}}), valid=(x, {{task: y}}))")
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is a tensor, an array or a table, and no pair of them."""
+    return hasattr(value, "dtype") or hasattr(value, "dtypes")

@@ -360,3 +360,13 @@ def test_tables_and_columns_of_pandas() -> None:
     whole = torch.cat([batch.targets["one"] for batch in read((x, y))]).flatten()
     assert whole.isnan().tolist() == [False, False, True, False, False, False]
     assert torch.equal(torch.cat([batch.x["input"] for batch in read((x, y))]), X)
+
+
+@pytest.mark.parametrize(
+    ("train", "valid"),
+    [(X, Y), (X.numpy(), None), ((X, Y), 0.2), ((X, Y), X), ((X, Y), Y)],
+    ids=["labels apart", "array", "fraction", "no labels", "labels alone"],
+)
+def test_calls_as_of_other_libraries_are_told_the_call(train: Any, valid: Any) -> None:
+    with pytest.raises(DataError, match=r"expected fit\(\(x, \{task: y\}\), valid=\(x, \{task: y\}\)\)"):
+        Trainer(build_model(SPEC), epochs=1, progress=False).fit(train, valid)

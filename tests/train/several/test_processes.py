@@ -182,7 +182,8 @@ def test_the_command_line_in_two_processes(tmp_path: Path) -> None:
         (tmp_path / f"{name}.toml").write_text(RUN.format(size=size))
     done = torchrun(tmp_path, "-m", "mtlkit", "train", "two.toml")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("kept in runs/two") == 1
+    told = ("examples: ", "epochs, ", "kept in runs/two")
+    assert [done.stdout.count(text) for text in told] == [1, 1, 1]
     mtlkit_alone = [sys.executable, "-m", "mtlkit", "train", "one.toml"]
     subprocess.run(mtlkit_alone, env=ENVIRONMENT, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     two, one = (mtlkit.load(tmp_path / "runs" / name).state_dict() for name in ("two", "one"))
