@@ -50,6 +50,7 @@ def page_of(found: Findings, answer: Answer) -> str:
     script, style = (markup.Markup((_TEMPLATES / f"report.{kind}").read_text("utf-8")) for kind in ("js", "css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     result, styles = found.result, styles_of(found)
+    constant = CONSTANT if result.constant else ""
     panels = [one for task in result.measures if (one := curves(found, task, styles)) is not None]
     drawn, numbers = plots(found, styles)
     heats, compared = [heat_of(name, one) for name, one in result.conflicts.items()], comparisons_of(found)
@@ -72,9 +73,9 @@ def page_of(found: Findings, answer: Answer) -> str:
             compared=compared,
             compared_note=NOTE,
             strips=[*_strips(found)],
-            constant=CONSTANT if result.constant else "",
+            constant=constant,
             strip_width=15 if len(result.measures) <= FEW_TASKS else 10,
-            name_width=3 + 0.5 * min(_SHORT, max(map(len, result.variants), default=0)),
+            name_width=3 + 0.5 * min(_SHORT, max(map(len, (constant, *result.variants)))),
             name_letters=_SHORT,
             styles=styles,
             panels=panels,

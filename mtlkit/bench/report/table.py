@@ -97,8 +97,8 @@ def legend_of(found: Findings) -> str:
     if found.has_baselines:
         words.append("Δm: the mean relative gain over training each task alone with the same trunk.")
     if found.result.constant:
-        words.append(f"A {CONSTANT} is the same for every example, the best for the training labels: what is no better")
-        words.append("has learned nothing that the figure shows.")
+        words.append(f"A {CONSTANT} is the same for every example, the best for the training labels:")
+        words.append("a model should be better.")
     return " ".join(words)
 
 
