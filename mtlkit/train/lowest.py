@@ -4,7 +4,7 @@
     lowest_by_descent(slope_at, torch.zeros(3))      # of a smooth function of all of them, from a guess on
 
 Both know no scale: labels may be prices or probabilities. They look at slopes alone, since in single precision the
-values near the lowest one are all the same. An optimiser of torch would import its compiler, which takes seconds.
+values near the lowest one are all the same. The line searches of torch's and SciPy's L-BFGS compare values.
 """
 
 from __future__ import annotations
